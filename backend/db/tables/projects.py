@@ -1,0 +1,59 @@
+"""Projects: which parts of storage they watch, and what they ask of every video there."""
+
+from sqlalchemy import CheckConstraint, ForeignKey, String, Text, UniqueConstraint
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from backend.db.tables.base import Base, CreatedAt, Id
+
+
+class Project(Base):
+    __tablename__ = "projects"
+
+    id: Mapped[Id]
+    name: Mapped[str] = mapped_column(String(200), unique=True)
+    priority: Mapped[int] = mapped_column(default=0)
+    label_studio_project_id: Mapped[int | None]
+    created_at: Mapped[CreatedAt]
+
+    sources: Mapped[list["ProjectSource"]] = relationship(back_populates="project", order_by="ProjectSource.id")
+    instructions: Mapped[list["Instruction"]] = relationship(back_populates="project", order_by="Instruction.id")
+
+
+class ProjectSource(Base):
+    """A storage prefix a project watches. `listed_until_key` is the listing's checkpoint."""
+
+    __tablename__ = "project_sources"
+    __table_args__ = (UniqueConstraint("project_id", "bucket", "prefix"),)
+
+    id: Mapped[Id]
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
+    bucket: Mapped[str] = mapped_column(String(63), index=True)
+    prefix: Mapped[str] = mapped_column(String(1024))
+    listed_until_key: Mapped[str | None] = mapped_column(String(1024))
+
+    project: Mapped[Project] = relationship(back_populates="sources")
+
+
+class Instruction(Base):
+    """A referring instruction. Identity is (project, mode, text); the hash stands in for the text in the index.
+
+    `key_prefixes`: applies only to videos whose key begins with one of these; empty: to all of the project's videos.
+    """
+
+    __tablename__ = "instructions"
+    __table_args__ = (
+        UniqueConstraint("project_id", "mode", "text_sha256"),
+        CheckConstraint("mode IN ('vos', 'avs')", name="mode"),
+        CheckConstraint("length(text) BETWEEN 1 AND 100000", name="text_length"),
+    )
+
+    id: Mapped[Id]
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), index=True)
+    text: Mapped[str] = mapped_column(Text)
+    text_sha256: Mapped[str] = mapped_column(String(64))
+    mode: Mapped[str] = mapped_column(String(8))
+    key_prefixes: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}")
+    created_at: Mapped[CreatedAt]
+
+    project: Mapped[Project] = relationship(back_populates="instructions")

@@ -1,0 +1,158 @@
+"""Runs and everything a run found: keyframes, detections, tracks, masks; and where it was published."""
+
+from typing import Any
+
+from sqlalchemy import BigInteger, CheckConstraint, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from backend.db.tables.base import Base, CreatedAt, Id, Moment
+from backend.db.tables.models import ModelVersion
+from backend.db.tables.projects import Instruction
+from backend.db.tables.videos import Video
+
+_STATUSES = "'queued', 'running', 'succeeded', 'no_target', 'failed', 'quarantined', 'cancelled'"
+
+
+class Run(Base):
+    """One instruction × one video × one model version × one pipeline configuration.
+
+    `fence` grows by one with each claim; every write of a worker is conditional on it. `attempt` is committed before the
+    work begins, so that a job that kills its worker ends in quarantine.
+    """
+
+    __tablename__ = "runs"
+    __table_args__ = (
+        UniqueConstraint("video_id", "instruction_id", "model_version_id", "config_digest", name="uq_runs_identity"),
+        CheckConstraint(f"status IN ({_STATUSES})", name="status"),
+        CheckConstraint("status <> 'running' OR lease_expires_at IS NOT NULL", name="running_has_lease"),
+        CheckConstraint("status <> 'failed' OR outcome_reason IS NOT NULL", name="failed_has_reason"),
+        Index("ix_runs_lease", "lease_expires_at", postgresql_where=text("status = 'running'")),
+        Index("ix_runs_status_queued_at", "status", "queued_at"),
+    )
+
+    id: Mapped[Id]
+    video_id: Mapped[int] = mapped_column(ForeignKey("videos.id"))
+    instruction_id: Mapped[int] = mapped_column(ForeignKey("instructions.id"), index=True)
+    model_version_id: Mapped[int] = mapped_column(ForeignKey("model_versions.id"), index=True)
+    config: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    config_digest: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[CreatedAt]
+
+    status: Mapped[str] = mapped_column(String(16), server_default="queued")
+    stage: Mapped[str | None] = mapped_column(String(16))
+    stage_progress: Mapped[float] = mapped_column(Float, server_default="0")
+    fence: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    attempt: Mapped[int] = mapped_column(Integer, server_default="0")
+    worker: Mapped[str | None] = mapped_column(String(200))
+    lease_expires_at: Mapped[Moment | None]
+    queued_at: Mapped[CreatedAt]
+    started_at: Mapped[Moment | None]
+    finished_at: Mapped[Moment | None]
+
+    outcome_code: Mapped[str | None] = mapped_column(String(64))
+    outcome_reason: Mapped[str | None] = mapped_column(Text)
+    reasoning: Mapped[str | None] = mapped_column(Text)
+    raw_output: Mapped[str | None] = mapped_column(Text)
+    timings_s: Mapped[dict[str, float]] = mapped_column(JSONB, server_default="{}")
+    warnings: Mapped[list[str]] = mapped_column(JSONB, server_default="[]")
+
+    video: Mapped[Video] = relationship()
+    instruction: Mapped[Instruction] = relationship()
+    model_version: Mapped[ModelVersion] = relationship()
+    keyframes: Mapped[list["KeyframeRow"]] = relationship(order_by="KeyframeRow.position", viewonly=True)
+    tracks: Mapped[list["TrackRow"]] = relationship(order_by="TrackRow.index", viewonly=True)
+    publications: Mapped[list["Publication"]] = relationship(viewonly=True)
+
+
+class KeyframeRow(Base):
+    __tablename__ = "keyframes"
+    __table_args__ = (
+        UniqueConstraint("run_id", "frame_index"),
+        UniqueConstraint("run_id", "position"),
+        CheckConstraint("frame_index >= 0", name="frame_index"),
+    )
+
+    id: Mapped[Id]
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
+    frame_index: Mapped[int]
+    position: Mapped[int]
+    time_s: Mapped[float]
+    segment_start_s: Mapped[float]
+    segment_end_s: Mapped[float]
+    description: Mapped[str] = mapped_column(Text)
+    image_key: Mapped[str] = mapped_column(String(1024))
+
+    detections: Mapped[list["DetectionRow"]] = relationship(order_by="DetectionRow.index", viewonly=True)
+
+
+class TrackRow(Base):
+    """`box_keyframes` are the fewest [frame_index, x1, y1, x2, y2, visible] that keep every interpolated box close."""
+
+    __tablename__ = "tracks"
+    __table_args__ = (UniqueConstraint("run_id", "index"),)
+
+    id: Mapped[Id]
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
+    index: Mapped[int]
+    label: Mapped[str] = mapped_column(Text)
+    score: Mapped[float | None]
+    box_keyframes: Mapped[list[list[Any]]] = mapped_column(JSONB, server_default="[]")
+
+
+class DetectionRow(Base):
+    """The paper's tuple: a box (source pixels) on a keyframe."""
+
+    __tablename__ = "detections"
+    __table_args__ = (
+        UniqueConstraint("keyframe_id", "index"),
+        CheckConstraint("x1 < x2 AND y1 < y2", name="box"),
+    )
+
+    id: Mapped[Id]
+    keyframe_id: Mapped[int] = mapped_column(ForeignKey("keyframes.id", ondelete="CASCADE"))
+    index: Mapped[int]
+    x1: Mapped[float]
+    y1: Mapped[float]
+    x2: Mapped[float]
+    y2: Mapped[float]
+    label: Mapped[str] = mapped_column(Text)
+    score: Mapped[float | None]
+    track_id: Mapped[int | None] = mapped_column(ForeignKey("tracks.id", ondelete="SET NULL"), index=True)
+
+
+class MaskRow(Base):
+    """COCO RLE of a track on a frame, at source resolution. Written with COPY. Frames where nothing is visible have no row."""
+
+    __tablename__ = "masks"
+    __table_args__ = (CheckConstraint("area > 0", name="area"),)
+
+    track_id: Mapped[int] = mapped_column(ForeignKey("tracks.id", ondelete="CASCADE"), primary_key=True)
+    frame_index: Mapped[int] = mapped_column(primary_key=True)
+    counts: Mapped[str] = mapped_column(Text)
+    area: Mapped[int] = mapped_column(BigInteger)
+    x1: Mapped[int]
+    y1: Mapped[int]
+    x2: Mapped[int]
+    y2: Mapped[int]
+
+
+class Publication(Base):
+    """What was pushed where. `target` names the tool and its project, as `label_studio:<project id>`."""
+
+    __tablename__ = "publications"
+    __table_args__ = (
+        UniqueConstraint("run_id", "target"),
+        CheckConstraint("state IN ('pending', 'published', 'failed')", name="state"),
+    )
+
+    id: Mapped[Id]
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
+    target: Mapped[str] = mapped_column(String(200))
+    state: Mapped[str] = mapped_column(String(16), server_default="pending", index=True)
+    task_id: Mapped[int | None] = mapped_column(BigInteger)
+    prediction_id: Mapped[int | None] = mapped_column(BigInteger)
+    attempts: Mapped[int] = mapped_column(Integer, server_default="0")
+    last_error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[CreatedAt]
+    published_at: Mapped[Moment | None]

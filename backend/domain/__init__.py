@@ -1,0 +1,1 @@
+"""The nouns and rules of Premask in plain Python and numpy: no I/O, no framework, no torch."""

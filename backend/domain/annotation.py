@@ -1,0 +1,126 @@
+"""What a pipeline run says about one video: keyframes, detections, tracks, masks, and how it came about.
+
+Plain data, shared by the pipeline (which makes it), the services (which record it) and the publishers (which show it).
+Frame indices are decoder order, 0-based, everywhere; boxes are in source pixels.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from backend.domain.runs import RunStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Axis-aligned box in source pixels: x1 <= x2, y1 <= y2; (x2, y2) is the far edge, so width is x2 - x1."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+    @property
+    def area(self) -> float:
+        return max(0.0, self.x2 - self.x1) * max(0.0, self.y2 - self.y1)
+
+    def iou(self, other: "Box") -> float:
+        """Intersection over union; 0 where both are empty."""
+        width = min(self.x2, other.x2) - max(self.x1, other.x1)
+        height = min(self.y2, other.y2) - max(self.y1, other.y1)
+        intersection = max(0.0, width) * max(0.0, height)
+        union = self.area + other.area - intersection
+        return intersection / union if union > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class VideoProbe:
+    """What probing found. `pts[i]` is the presentation time stamp of frame i, in units of `time_base` seconds.
+
+    `width` and `height` are those of the frame as shown, that is after `rotation_deg` was applied.
+    """
+
+    frame_count: int
+    width: int
+    height: int
+    rotation_deg: int
+    duration_s: float
+    has_audio: bool
+    codec: str
+    time_base_num: int
+    time_base_den: int
+    pts: np.ndarray  # (frame_count,) int64
+
+    @property
+    def average_fps(self) -> float:
+        return self.frame_count / self.duration_s if self.duration_s > 0 else 0.0
+
+    def time_s(self, frame_index: int) -> float:
+        """Seconds from the first frame to `frame_index`, from the PTS table (exact for variable frame rate)."""
+        return float(int(self.pts[frame_index]) - int(self.pts[0])) * self.time_base_num / self.time_base_den
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """COCO run-length encoded mask at source resolution: `counts` is the compressed string `pycocotools` reads."""
+
+    height: int
+    width: int
+    counts: str
+    area: int
+    box_xyxy_px: Box  # tight box of the set pixels; zero-sized when area is 0
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One box on a keyframe; (keyframe, index) identifies it. `track_index` says which track it became, None if none."""
+
+    index: int
+    box_xyxy_px: Box
+    label: str
+    score: float | None
+    track_index: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Keyframe:
+    """A moment System 1 chose. `segment_*_s` are the nominal seconds it wrote; `time_s` is the source's PTS time."""
+
+    frame_index: int
+    position: int
+    time_s: float
+    segment_start_s: float
+    segment_end_s: float
+    description: str
+    detections: tuple[Detection, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One thing over time. `masks` holds a mask for each frame where the thing is visible, by frame index."""
+
+    index: int
+    label: str
+    score: float | None
+    masks: dict[int, Mask]
+
+
+@dataclass(slots=True)
+class Annotation:
+    """The whole result of one run. `status` is succeeded or no_target; `outcome_code` says why there is no target.
+
+    `keyframe_images` (H, W, 3) uint8 RGB at source resolution, by frame index; not part of the JSON form.
+    """
+
+    probe: VideoProbe
+    status: RunStatus
+    outcome_code: str | None
+    reasoning: str
+    raw_output: str
+    keyframes: tuple[Keyframe, ...]
+    tracks: tuple[Track, ...]
+    timings_s: dict[str, float]
+    warnings: tuple[str, ...]
+    model: dict[str, Any]
+    keyframe_images: dict[int, np.ndarray] = field(default_factory=dict, repr=False)

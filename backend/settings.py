@@ -1,0 +1,127 @@
+"""All settings, one group per concern: from the environment (`PREMASK__GROUP__NAME`) over one TOML file over the defaults.
+
+The TOML file is `premask.toml` in the working directory, or what `PREMASK_CONFIG` names.
+"""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+
+class Group(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class DatabaseSettings(Group):
+    url: SecretStr = SecretStr("postgresql+psycopg://premask@127.0.0.1:5432/premask")
+    pool_size: int = Field(5, ge=1)
+
+
+class BrokerSettings(Group):
+    url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    #: Longer than any job: an expired visibility timeout runs a task twice. Lost workers are found by lease instead.
+    visibility_timeout_s: int = Field(86_400, ge=60)
+
+
+class StorageSettings(Group):
+    #: None: AWS itself.
+    endpoint_url: str | None = None
+    #: The endpoint as the labelers' browsers reach it; the same as `endpoint_url` when None.
+    public_endpoint_url: str | None = None
+    region: str = "us-east-1"
+    access_key_id: SecretStr | None = None
+    secret_access_key: SecretStr | None = None
+    #: Where keyframe images and other things we make are put, under `artifact_prefix`.
+    artifact_bucket: str = "premask"
+    artifact_prefix: str = "artifacts/"
+    presign_ttl_s: int = Field(43_200, ge=60, description="12 hours: longer than a working day at the labeling desk")
+
+
+class IngestSettings(Group):
+    #: The secret a storage webhook must carry as `Authorization: Bearer …`; None switches the endpoint off.
+    webhook_token: SecretStr | None = None
+    reconcile_interval_s: float = Field(30.0, gt=0, description="how often the listing looks for what no event told")
+    video_suffixes: tuple[str, ...] = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
+
+
+class LabelStudioSettings(Group):
+    #: None: nothing is published.
+    url: str | None = None
+    api_key: SecretStr | None = None
+    #: How Label Studio reaches the S3 endpoint to presign for the browser.
+    track_iou_floor: float = Field(0.9, gt=0, le=1, description="interpolated boxes keep at least this IoU with the dense ones")
+    timeout_s: float = Field(60.0, gt=0)
+
+
+class WorkerSettings(Group):
+    lease_s: float = Field(30.0, gt=0, description="a run whose worker is silent this long is given to another")
+    max_attempts: int = Field(3, ge=1, description="after so many claims without an end a run is quarantined")
+    relay_interval_s: float = Field(1.0, gt=0)
+    reap_interval_s: float = Field(5.0, gt=0)
+    scratch_dir: Path | None = None
+    torch_threads: int | None = Field(None, description="None: torch's own choice")
+
+
+class PipelineSettings(Group):
+    seed: int = 0
+    keyframes: int = Field(4, ge=1, description="K0 of the method: how many moments are kept")
+    link_iou: float = Field(0.5, gt=0, le=1, description="mask IoU from which two keyframes' detections are one thing")
+    max_duration_s: float = Field(4 * 3600.0, gt=0)
+    max_frames: int = Field(500_000, ge=1)
+    max_side_px: int = Field(8192, ge=16)
+    min_side_px: int = Field(16, ge=1)
+
+
+class ModelSettings(Group):
+    #: A profile's name in `backend/profiles/`, or the path of a TOML file of one's own.
+    profile: str = "shapeworld"
+
+
+class ApiSettings(Group):
+    host: str = "127.0.0.1"
+    port: int = 8000
+    #: Clients send it as `Authorization: Bearer …`; None: no key is asked (loopback only).
+    api_key: SecretStr | None = None
+
+
+class LocalSettings(Group):
+    """The embedded stack of `premask up` and `premask demo`."""
+
+    state_dir: Path = Path(".premask")
+    label_studio_venv: Path = Path(".venv-label-studio")
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="PREMASK__", env_nested_delimiter="__", extra="forbid")
+
+    database: DatabaseSettings = DatabaseSettings()
+    broker: BrokerSettings = BrokerSettings()
+    storage: StorageSettings = StorageSettings()
+    ingest: IngestSettings = IngestSettings()
+    label_studio: LabelStudioSettings = LabelStudioSettings()
+    worker: WorkerSettings = WorkerSettings()
+    pipeline: PipelineSettings = PipelineSettings()
+    model: ModelSettings = ModelSettings()
+    api: ApiSettings = ApiSettings()
+    local: LocalSettings = LocalSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        toml = TomlConfigSettingsSource(settings_cls, Path(os.environ.get("PREMASK_CONFIG", "premask.toml")))
+        return init_settings, env_settings, toml
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The process's settings, read once."""
+    return Settings()
