@@ -10,12 +10,10 @@ from backend.db.tables.base import Base, CreatedAt, Id, Moment
 
 
 class OutboxMessage(Base):
-    """`payload` carries ids only: Postgres owns the state. Sent rows are kept a while for the operator, then deleted."""
+    """`payload` carries ids only: Postgres owns the state. Sent rows are kept for a day for the operator to look at."""
 
     __tablename__ = "outbox"
-    __table_args__ = (
-        Index("ix_outbox_unsent", "available_at", postgresql_where=text("sent_at IS NULL")),
-    )
+    __table_args__ = (Index("ix_outbox_unsent", "available_at", postgresql_where=text("sent_at IS NULL")),)
 
     id: Mapped[Id]
     task: Mapped[str] = mapped_column(String(100))

@@ -4,7 +4,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, String, Text, UniqueConstrai
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from backend.db.tables.base import Base, CreatedAt, Id
+from backend.db.tables.base import Base, CreatedAt, Id, Moment
 
 
 class Project(Base):
@@ -21,7 +21,7 @@ class Project(Base):
 
 
 class ProjectSource(Base):
-    """A storage prefix a project watches. `listed_until_key` is the listing's checkpoint."""
+    """A storage prefix a project watches. `listed_until_key`: the listing's checkpoint; `swept_at`: when it last began anew."""
 
     __tablename__ = "project_sources"
     __table_args__ = (UniqueConstraint("project_id", "bucket", "prefix"),)
@@ -31,6 +31,7 @@ class ProjectSource(Base):
     bucket: Mapped[str] = mapped_column(String(63), index=True)
     prefix: Mapped[str] = mapped_column(String(1024))
     listed_until_key: Mapped[str | None] = mapped_column(String(1024))
+    swept_at: Mapped[Moment | None]
 
     project: Mapped[Project] = relationship(back_populates="sources")
 

@@ -2,7 +2,18 @@
 
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -17,8 +28,9 @@ _STATUSES = "'queued', 'running', 'succeeded', 'no_target', 'failed', 'quarantin
 class Run(Base):
     """One instruction × one video × one model version × one pipeline configuration.
 
-    `fence` grows by one with each claim; every write of a worker is conditional on it. `attempt` is committed before the
-    work begins, so that a job that kills its worker ends in quarantine.
+    `fence` grows by one with each claim; every write of a worker is conditional on it. `attempt` is committed before
+    the work begins, so that a job that kills its worker ends in quarantine. `dispatched_at` is when a message for it
+    was (or will be) last sent: a queued run that nobody took long after that is sent again.
     """
 
     __tablename__ = "runs"
@@ -47,6 +59,7 @@ class Run(Base):
     worker: Mapped[str | None] = mapped_column(String(200))
     lease_expires_at: Mapped[Moment | None]
     queued_at: Mapped[CreatedAt]
+    dispatched_at: Mapped[Moment | None]
     started_at: Mapped[Moment | None]
     finished_at: Mapped[Moment | None]
 
@@ -122,7 +135,7 @@ class DetectionRow(Base):
 
 
 class MaskRow(Base):
-    """COCO RLE of a track on a frame, at source resolution. Written with COPY. Frames where nothing is visible have no row."""
+    """COCO RLE of a track on a frame, at source resolution, written with COPY. No row: nothing visible on that frame."""
 
     __tablename__ = "masks"
     __table_args__ = (CheckConstraint("area > 0", name="area"),)
@@ -155,4 +168,5 @@ class Publication(Base):
     attempts: Mapped[int] = mapped_column(Integer, server_default="0")
     last_error: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[CreatedAt]
+    dispatched_at: Mapped[Moment | None]
     published_at: Mapped[Moment | None]

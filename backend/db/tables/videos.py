@@ -7,7 +7,11 @@ from backend.db.tables.base import Base, CreatedAt, Id, Moment
 
 
 class Video(Base):
-    """`pts` is the PTS table: zlib-compressed little-endian int64, in units of time_base_num / time_base_den seconds."""
+    """`pts` is the PTS table: zlib-compressed little-endian int64, in units of time_base_num / time_base_den seconds.
+
+    `touched_at` moves whenever the probe is sent for or shows a sign of life; a pending video that nobody touched for
+    long is sent for again. `probe_attempt` is committed before the probe: a file that kills its reader is given up.
+    """
 
     __tablename__ = "videos"
     __table_args__ = (
@@ -18,7 +22,10 @@ class Video(Base):
             " AND time_base_num > 0 AND time_base_den > 0 AND rotation_deg IN (0, 90, 180, 270))",
             name="probed",
         ),
-        CheckConstraint("probe_status <> 'unreadable' OR unreadable_reason IS NOT NULL", name="unreadable_reason"),
+        CheckConstraint(
+            "probe_status <> 'unreadable' OR (unreadable_reason IS NOT NULL AND unreadable_code IS NOT NULL)",
+            name="unreadable_reason",
+        ),
     )
 
     id: Mapped[Id]
@@ -31,6 +38,9 @@ class Video(Base):
 
     probe_status: Mapped[str] = mapped_column(String(16), server_default="pending", index=True)
     probed_at: Mapped[Moment | None]
+    probe_attempt: Mapped[int] = mapped_column(server_default="0")
+    touched_at: Mapped[CreatedAt]
+    unreadable_code: Mapped[str | None] = mapped_column(String(64))
     unreadable_reason: Mapped[str | None] = mapped_column(Text)
     sha256: Mapped[str | None] = mapped_column(String(64), index=True)
     frame_count: Mapped[int | None]
