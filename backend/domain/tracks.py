@@ -1,21 +1,26 @@
 """Tracks as a labeling tool keeps them: few box keyframes, linear interpolation in between, and a flag for leaving.
 
-`reduce_boxes` finds the fewest keyframes whose interpolation stays close to the dense boxes; `interpolate` is its inverse.
-The fewer keyframes a labeler has to drag, the less a correction costs.
+`reduce_boxes` finds the fewest keyframes whose interpolation stays close to the dense boxes; `interpolate` is its
+inverse. The fewer keyframes a labeler has to drag, the less a correction costs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backend.domain.annotation import Box
 
-#: A stretch is solved in windows of at most so many frames, whose ends are keyframes: it bounds time and memory on videos
-#: of hours, for at most one keyframe more in every 4,096 frames.
+#: A stretch is solved in windows of at most so many frames, whose ends are keyframes: it bounds time and memory on
+#: videos of hours, for at most one keyframe more in every 4,096 frames.
 WINDOW_FRAMES = 4096
 #: The floor is held with this margin, so that rounding in another program's interpolation doesn't fall below it.
 MARGIN = 1e-9
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
 _ROWS_AT_ONCE = 256
 _SAMPLES = 16
 
@@ -24,8 +29,8 @@ _SAMPLES = 16
 class BoxKeyframe:
     """A box at a frame. `visible=False` says that this is the last frame on which the thing is seen.
 
-    That is Label Studio's sense of `enabled`: the box stands on frame `frame_index` itself and is hidden from the next frame
-    until the next keyframe.
+    That is Label Studio's sense of `enabled`: the box stands on frame `frame_index` itself and is hidden from the next
+    frame until the next keyframe.
     """
 
     frame_index: int
@@ -36,14 +41,15 @@ class BoxKeyframe:
 def reduce_boxes(boxes: Mapping[int, Box], frame_count: int, iou_floor: float) -> list[BoxKeyframe]:
     """The fewest keyframes whose linear interpolation has IoU >= `iou_floor` with the dense box on every visible frame.
 
-    `boxes` has an entry for each frame on which the thing is visible and no other. The first and the last frame of each
-    visible stretch are always keyframes and carry the dense box exactly; between them the number of keyframes is minimal
-    (per window of `WINDOW_FRAMES`). Raises `ValueError` for a frame outside the video or a floor outside (0, 1].
+    `boxes` has an entry for each frame on which the thing is visible and no other. The first and the last frame of
+    each visible stretch are always keyframes and carry the dense box exactly; between them the number of keyframes is
+    minimal (per window of `WINDOW_FRAMES`). Raises `ValueError` for a frame outside the video or a floor outside
+    (0, 1].
     """
     if not 0 < iou_floor <= 1:
         raise ValueError(f"iou_floor must be in (0, 1], not {iou_floor}")
     frames = sorted(boxes)
-    if frames and not (0 <= frames[0] and frames[-1] < frame_count):
+    if frames and not (frames[0] >= 0 and frames[-1] < frame_count):
         raise ValueError(f"frames {frames[0]}..{frames[-1]} are not all in a video of {frame_count} frames")
     keyframes = []
     for first, last in _stretches(frames):
@@ -59,8 +65,8 @@ def reduce_boxes(boxes: Mapping[int, Box], frame_count: int, iou_floor: float) -
 def interpolate(keyframes: Sequence[BoxKeyframe], frame_count: int) -> dict[int, Box]:
     """The dense boxes that `keyframes` (in ascending frame order) mean, by frame index; hidden frames have no entry.
 
-    Before the first keyframe the thing is hidden; after the last one it stays where it is, to the end of the video, unless
-    that keyframe says it left.
+    Before the first keyframe the thing is hidden; after the last one it stays where it is, to the end of the video,
+    unless that keyframe says it left.
     """
     dense: dict[int, Box] = {}
     for position, keyframe in enumerate(keyframes):
@@ -94,7 +100,7 @@ def _stretches(frames: Sequence[int]) -> Iterator[tuple[int, int]]:
             start = position
 
 
-def _fewest_positions(edges: np.ndarray, iou_floor: float) -> list[int]:
+def _fewest_positions(edges: Floats, iou_floor: float) -> list[int]:
     """Positions of the keyframes of one stretch; `edges` (n, 4) holds x1, y1, x2, y2 of each frame."""
     last = len(edges) - 1
     if last == 0 or _holds(edges, 0, last, iou_floor):
@@ -107,11 +113,11 @@ def _fewest_positions(edges: np.ndarray, iou_floor: float) -> list[int]:
     return positions
 
 
-def _shortest_path(edges: np.ndarray, iou_floor: float) -> list[int]:
-    """Breadth-first search from the first frame to the last, where i → j is an edge if interpolating between them holds.
+def _shortest_path(edges: Floats, iou_floor: float) -> list[int]:
+    """Breadth-first search from the first frame to the last; i → j is an edge if interpolating between them holds.
 
-    Whether i → j holds is not monotone in j, so a greedy choice is not minimal; the search is. Each frame is reached once,
-    from a frame of the level before, so that few of the n² pairs are looked at.
+    Whether i → j holds is not monotone in j, so a greedy choice is not minimal; the search is. Each frame is reached
+    once, from a frame of the level before, so that few of the n² pairs are looked at.
     """
     last = len(edges) - 1
     if _holds(edges, 0, last, iou_floor):
@@ -136,14 +142,14 @@ def _shortest_path(edges: np.ndarray, iou_floor: float) -> list[int]:
     return path[::-1]
 
 
-def _holds(edges: np.ndarray, i: int, j: int, iou_floor: float) -> bool:
+def _holds(edges: Floats, i: int, j: int, iou_floor: float) -> bool:
     """Whether interpolating from i to j keeps the floor on all frames between."""
     share = (np.arange(i + 1, j) - i) / (j - i)
     line = edges[i] + (edges[j] - edges[i]) * share[:, None]
     return bool((_iou(line, edges[i + 1 : j]) >= min(1.0, iou_floor + MARGIN)).all())
 
 
-def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _iou(a: Floats, b: Floats) -> Floats:
     """IoU of boxes (..., 4) pair by pair; 0 where both are empty."""
     width = np.maximum(np.minimum(a[..., 2], b[..., 2]) - np.maximum(a[..., 0], b[..., 0]), 0)
     height = np.maximum(np.minimum(a[..., 3], b[..., 3]) - np.maximum(a[..., 1], b[..., 1]), 0)
@@ -151,10 +157,20 @@ def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     area_a = np.maximum(a[..., 2] - a[..., 0], 0) * np.maximum(a[..., 3] - a[..., 1], 0)
     area_b = np.maximum(b[..., 2] - b[..., 0], 0) * np.maximum(b[..., 3] - b[..., 1], 0)
     union = area_a + area_b - intersection
-    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+    ratio: Floats = np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+    return ratio
 
 
-def _edge_tolerances(edges: np.ndarray, iou_floor: float) -> tuple[np.ndarray, np.ndarray]:
+def _holds_at(edges: Floats, source: Ints, target: Ints, share: float, iou_floor: float) -> Flags:
+    """For each pair whether the floor is kept on the one frame that lies `share` of the way from source to target."""
+    frame = source + ((target - source) * share).astype(int)
+    way = ((frame - source) / (target - source))[:, None]
+    line = edges[source] + (edges[target] - edges[source]) * way
+    kept: Flags = (frame == source) | (_iou(line, edges[frame]) >= min(1.0, iou_floor + MARGIN))
+    return kept
+
+
+def _edge_tolerances(edges: Floats, iou_floor: float) -> tuple[Floats, Floats]:
     """How far an edge alone may lie below and above the dense one, (n, 4) each.
 
     A necessary condition: with IoU >= t an edge lies at most (1 - t) of the side's length inside the box and (1/t - 1)
@@ -167,18 +183,14 @@ def _edge_tolerances(edges: np.ndarray, iou_floor: float) -> tuple[np.ndarray, n
     return np.where(near, outside, inside) + slack, np.where(near, inside, outside) + slack
 
 
-def _cone(
-    edges: np.ndarray, below: np.ndarray, above: np.ndarray, rows: np.ndarray, frames: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _cone(edges: Floats, below: Floats, above: Floats, rows: Ints, frames: Ints) -> tuple[Floats, Floats, Floats]:
     """Slopes (r, f, 4) of the lines from each of `rows` to `frames` (r, f): lowest allowed, exact, highest allowed."""
     distance = (frames - rows[:, None])[..., None].astype(np.float64)
     rise = edges[frames] - edges[rows][:, None]
     return (rise - below[frames]) / distance, rise / distance, (rise + above[frames]) / distance
 
 
-def _rows_that_may_advance(
-    edges: np.ndarray, below: np.ndarray, above: np.ndarray, rows: np.ndarray, parent: np.ndarray
-) -> np.ndarray:
+def _rows_that_may_advance(edges: Floats, below: Floats, above: Floats, rows: Ints, parent: Ints) -> Ints:
     """Drop rows from which no line gets past some of the frames up to the first one not reached yet."""
     unreached = np.flatnonzero(parent < 0)
     if not len(unreached):
@@ -195,15 +207,16 @@ def _rows_that_may_advance(
 
 
 def _candidates(
-    edges: np.ndarray, below: np.ndarray, above: np.ndarray, rows: np.ndarray, wanted: np.ndarray, iou_floor: float
+    edges: Floats, below: Floats, above: Floats, rows: Ints, wanted: Flags, iou_floor: float
 ) -> Iterator[tuple[int, int]]:
     """Pairs (i, j), i in `rows`, j > i in `wanted`, that pass the necessary conditions: nearest i first for each j.
 
-    For each edge of the box the slopes allowed by the frames so far form a cone; where it is empty no farther j is possible.
+    For each edge of the box the slopes allowed by the frames so far form a cone; where it is empty no farther j is
+    possible.
     """
-    pairs: list[tuple[np.ndarray, np.ndarray]] = []
-    low = np.full((len(rows), 1, 4), -np.inf)
-    high = np.full((len(rows), 1, 4), np.inf)
+    pairs: list[tuple[Ints, Ints]] = []
+    low: Floats = np.full((len(rows), 1, 4), -np.inf)
+    high: Floats = np.full((len(rows), 1, 4), np.inf)
     offset, width = 1, 32
     while len(rows):
         frames = rows[:, None] + np.arange(offset, offset + width)
@@ -222,11 +235,10 @@ def _candidates(
         return
     source = np.concatenate([pair[0] for pair in pairs])
     target = np.concatenate([pair[1] for pair in pairs])
-    # The middle frame tells most of the pairs that fail, for all pairs at once.
-    middle = (source + target) // 2
-    share = ((middle - source) / (target - source))[:, None]
-    at_middle = edges[source] + (edges[target] - edges[source]) * share
-    passes = (middle == source) | (_iou(at_middle, edges[middle]) >= iou_floor)
-    source, target = source[passes], target[passes]
+    # A few frames of each tell most of the pairs that fail, for all pairs at once.
+    for shares in ((0.5,), (0.25, 0.75), (0.125, 0.375, 0.625, 0.875)):
+        for share in shares:
+            passes = _holds_at(edges, source, target, share, iou_floor)
+            source, target = source[passes], target[passes]
     order = np.lexsort((-source, target))
     yield from zip(source[order].tolist(), target[order].tolist(), strict=True)

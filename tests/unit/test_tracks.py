@@ -1,4 +1,4 @@
-"""Reducing tracks to keyframes: the floor is held, visibility is exact, no smaller set exists, long videos are quick."""
+"""Reducing tracks to keyframes: the floor is held, visibility is exact, no smaller set exists, long ones are quick."""
 
 import itertools
 import time
