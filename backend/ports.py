@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from backend.domain.annotation import Annotation, VideoProbe
-from backend.domain.runs import Mode, Stage
+from backend.domain.annotation import Annotation, Mask, VideoProbe
+from backend.domain.runs import Mode, RunStatus, Stage
+from backend.domain.tracks import BoxKeyframe
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,29 +56,60 @@ class JobQueue(Protocol):
     def send(self, task: str, queue: str, payload: Mapping[str, Any]) -> None:
         """Hand one message to the broker. Raises `ServiceUnavailable` when it can't be reached."""
 
+    def depth(self, queue: str) -> int:
+        """Messages that wait in the queue, those in a worker's hands not counted. Raises `ServiceUnavailable`."""
+
 
 @dataclass(frozen=True, slots=True)
 class PublishedTask:
-    """Where a pre-annotation ended up in the labeling tool."""
+    """Where a pre-annotation ended up in the labeling tool, and what a person should know about how it is shown."""
 
     project_id: int
     task_id: int
     prediction_id: int
+    warnings: tuple[str, ...] = ()
 
 
 class LabelingTool(Protocol):
-    def ensure_project(self, name: str, labels: list[str]) -> int:
-        """Create the tool's project of that name, or bring the one we made back to what it should be; its id."""
+    def ensure_project(self, name: str, labels: list[str], buckets: list[str]) -> int:
+        """Create the tool's project of that name, or bring the one we made back to what it should be; its id.
+
+        `buckets` are those the project's videos lie in; the tool is given access to them and to the artifact bucket.
+        """
 
     def publish(self, project_id: int, item: "PublicationItem") -> PublishedTask:
-        """Idempotent: a repeat finds the task and the prediction that are there. Raises `ServiceUnavailable`."""
+        """Idempotent: a repeat finds the task and the prediction that are there.
+
+        Raises `ServiceUnavailable` (try again later), `Misconfigured`, or `BadInput` (never publishable as it is).
+        """
 
     def task_url(self, project_id: int, task_id: int) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
+class PublicationPage:
+    """A keyframe as the labeling tool shows it: a picture of its own, with its description."""
+
+    frame_index: int
+    time_s: float
+    description: str
+    image_uri: str  # s3://bucket/key
+
+
+@dataclass(frozen=True, slots=True)
+class PublicationTrack:
+    """A track reduced to what is shown: few box keyframes over the clip, and masks on the frames of the pages only."""
+
+    index: int
+    label: str
+    score: float | None
+    box_keyframes: tuple[BoxKeyframe, ...]
+    masks: dict[int, Mask]  # by frame index
+
+
+@dataclass(frozen=True, slots=True)
 class PublicationItem:
-    """One run's result as the labeling tool is to show it. `video_uri` and the images are `s3://bucket/key`."""
+    """One run's result as the labeling tool is to show it. `video_uri` is `s3://bucket/key`."""
 
     run_id: int
     video_id: int
@@ -85,6 +117,10 @@ class PublicationItem:
     instruction: str
     mode: Mode
     video_uri: str
-    keyframe_image_uris: dict[int, str]  # by frame index, in the order of the pages
-    annotation: Annotation
+    probe: VideoProbe
+    status: RunStatus  # succeeded or no_target
+    outcome_code: str | None
+    reasoning: str
+    pages: tuple[PublicationPage, ...]  # in the order they are shown
+    tracks: tuple[PublicationTrack, ...]
     model_version: str

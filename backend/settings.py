@@ -51,9 +51,10 @@ class LabelStudioSettings(Group):
     #: None: nothing is published.
     url: str | None = None
     api_key: SecretStr | None = None
-    #: How Label Studio reaches the S3 endpoint to presign for the browser.
     track_iou_floor: float = Field(0.9, gt=0, le=1, description="interpolated boxes keep at least this IoU with the dense ones")
     timeout_s: float = Field(60.0, gt=0)
+    #: At one try every five minutes at last, most of a day; then the publication is `failed` until somebody reopens it.
+    max_attempts: int = Field(200, ge=1)
 
 
 class WorkerSettings(Group):
