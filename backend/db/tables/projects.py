@@ -21,7 +21,7 @@ class Project(Base):
 
 
 class ProjectSource(Base):
-    """A storage prefix a project watches. `listed_until_key`: the listing's checkpoint; `swept_at`: when it last began anew."""
+    """A storage prefix a project watches. `listed_until_key`: the listing's checkpoint; `swept_at`: its last start."""
 
     __tablename__ = "project_sources"
     __table_args__ = (UniqueConstraint("project_id", "bucket", "prefix"),)

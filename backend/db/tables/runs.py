@@ -135,7 +135,7 @@ class DetectionRow(Base):
 
 
 class MaskRow(Base):
-    """COCO RLE of a track on a frame, at source resolution, written with COPY. No row: nothing visible on that frame."""
+    """COCO RLE of a track on a frame, at source resolution, written with COPY. No row: nothing visible there."""
 
     __tablename__ = "masks"
     __table_args__ = (CheckConstraint("area > 0", name="area"),)

@@ -52,4 +52,5 @@ class Video(Base):
     codec: Mapped[str | None] = mapped_column(String(64))
     time_base_num: Mapped[int | None]
     time_base_den: Mapped[int | None]
-    pts: Mapped[bytes | None] = mapped_column(LargeBinary)
+    #: Large for long videos: read only when asked for.
+    pts: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)

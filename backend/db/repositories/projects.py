@@ -1,0 +1,101 @@
+"""Queries on projects, their sources and instructions, and on model versions."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import func, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session, selectinload
+
+from backend.db.tables import Instruction, ModelVersion, Project, ProjectSource
+from backend.domain.errors import NotFound
+
+#: Who changes what is watched (projects, sources, instructions) excludes who reads it to make runs.
+_WATCH_LOCK = 7_077_002
+
+
+def lock_watch_shared(session: Session) -> None:
+    """What is watched stays as it is until this transaction ends; any number of readers at once."""
+    session.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": _WATCH_LOCK})
+
+
+def lock_watch(session: Session) -> None:
+    """Nobody else reads or changes what is watched until this transaction ends."""
+    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WATCH_LOCK})
+
+
+def by_name(session: Session, name: str) -> Project:
+    """Raises `NotFound`."""
+    project = session.scalar(select(Project).where(Project.name == name).options(*_whole()))
+    if project is None:
+        raise NotFound(f"there is no project {name!r}")
+    return project
+
+
+def find(session: Session, name: str) -> Project | None:
+    return session.scalar(select(Project).where(Project.name == name).options(*_whole()))
+
+
+def all_projects(session: Session) -> Sequence[Project]:
+    return session.scalars(select(Project).order_by(Project.name).options(*_whole())).all()
+
+
+def _whole() -> tuple[Any, Any]:
+    return selectinload(Project.sources), selectinload(Project.instructions)
+
+
+def sources(session: Session) -> Sequence[ProjectSource]:
+    return session.scalars(select(ProjectSource).order_by(ProjectSource.id)).all()
+
+
+def set_checkpoint(session: Session, source_id: int, key: str) -> None:
+    """Remember up to which key the source was listed."""
+    session.execute(update(ProjectSource).where(ProjectSource.id == source_id).values(listed_until_key=key))
+
+
+def is_watched(session: Session, bucket: str, key: str) -> bool:
+    """Whether any project has a source that holds this key."""
+    query = select(ProjectSource.id).where(ProjectSource.bucket == bucket, func.starts_with(key, ProjectSource.prefix))
+    return session.scalar(query.limit(1)) is not None
+
+
+def instructions_for(session: Session, bucket: str, key: str, project_id: int | None = None) -> Sequence[Instruction]:
+    """The instructions that apply to an object: a source of their project holds it, and their own prefixes do."""
+    prefix = func.unnest(Instruction.key_prefixes).table_valued("prefix")
+    watched = select(ProjectSource.id).where(
+        ProjectSource.project_id == Instruction.project_id,
+        ProjectSource.bucket == bucket,
+        func.starts_with(key, ProjectSource.prefix),
+    )
+    query = (
+        select(Instruction)
+        .where(
+            watched.exists(),
+            or_(
+                func.cardinality(Instruction.key_prefixes) == 0,
+                select(prefix.c.prefix).where(func.starts_with(key, prefix.c.prefix)).exists(),
+            ),
+        )
+        .order_by(Instruction.id)
+    )
+    if project_id is not None:
+        query = query.where(Instruction.project_id == project_id)
+    return session.scalars(query).all()
+
+
+def instruction_of(session: Session, project_id: int, mode: str, text_sha256: str) -> Instruction | None:
+    return session.scalar(
+        select(Instruction).where(
+            Instruction.project_id == project_id, Instruction.mode == mode, Instruction.text_sha256 == text_sha256
+        )
+    )
+
+
+def ensure_model_version(session: Session, digest: str, profile_name: str, profile: Mapping[str, Any]) -> int:
+    """The id of the model version with that digest, which is written if it is new."""
+    known = session.scalar(select(ModelVersion.id).where(ModelVersion.digest == digest))
+    if known is not None:
+        return known
+    row = insert(ModelVersion).values(digest=digest, profile_name=profile_name, profile=dict(profile))
+    session.execute(row.on_conflict_do_nothing())
+    return session.scalars(select(ModelVersion.id).where(ModelVersion.digest == digest)).one()

@@ -1,0 +1,106 @@
+"""What a run found, written in one go and read back: keyframes, tracks, detections, masks, publications."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import psycopg
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from backend.db.tables import DetectionRow, KeyframeRow, MaskRow, Publication, TrackRow
+from backend.domain.annotation import Box, Keyframe, Mask, Track
+
+_MASK_COPY = "COPY masks (track_id, frame_index, counts, area, x1, y1, x2, y2) FROM STDIN"
+
+
+def add_tracks(
+    session: Session, run_id: int, tracks: Sequence[Track], box_keyframes: Mapping[int, list[list[Any]]]
+) -> dict[int, int]:
+    """Write the tracks; the row's id by the track's index."""
+    rows = [
+        TrackRow(
+            run_id=run_id, index=track.index, label=track.label, score=track.score,
+            box_keyframes=box_keyframes[track.index],
+        )
+        for track in tracks
+    ]  # fmt: skip
+    session.add_all(rows)
+    session.flush()
+    return {row.index: row.id for row in rows}
+
+
+def add_keyframes(
+    session: Session,
+    run_id: int,
+    keyframes: Sequence[Keyframe],
+    image_keys: Mapping[int, str],
+    track_ids: Mapping[int, int],
+) -> None:
+    """Write keyframes and their detections. `image_keys`: the object key of each keyframe's picture, by frame index."""
+    rows = [
+        KeyframeRow(
+            run_id=run_id, frame_index=keyframe.frame_index, position=keyframe.position, time_s=keyframe.time_s,
+            segment_start_s=keyframe.segment_start_s, segment_end_s=keyframe.segment_end_s,
+            description=keyframe.description, image_key=image_keys[keyframe.frame_index],
+        )
+        for keyframe in keyframes
+    ]  # fmt: skip
+    session.add_all(rows)
+    session.flush()
+    for row, keyframe in zip(rows, keyframes, strict=True):
+        session.add_all(
+            DetectionRow(
+                keyframe_id=row.id, index=detection.index, label=detection.label, score=detection.score,
+                x1=detection.box_xyxy_px.x1, y1=detection.box_xyxy_px.y1,
+                x2=detection.box_xyxy_px.x2, y2=detection.box_xyxy_px.y2,
+                track_id=None if detection.track_index is None else track_ids[detection.track_index],
+            )
+            for detection in keyframe.detections
+        )  # fmt: skip
+    session.flush()
+
+
+def copy_masks(session: Session, tracks: Iterable[Track], track_ids: Mapping[int, int]) -> int:
+    """Write the masks through COPY, in the session's own transaction; how many. Empty masks are left out."""
+    connection = session.connection().connection.driver_connection
+    assert isinstance(connection, psycopg.Connection)
+    count = 0
+    with connection.cursor() as cursor, cursor.copy(_MASK_COPY) as copy:
+        for row in _mask_rows(tracks, track_ids):
+            copy.write_row(row)
+            count += 1
+    return count
+
+
+def _mask_rows(tracks: Iterable[Track], track_ids: Mapping[int, int]) -> Iterator[tuple[int | str, ...]]:
+    for track in tracks:
+        for frame_index, mask in track.masks.items():
+            if mask.area > 0:
+                box = mask.box_xyxy_px
+                corners = (int(box.x1), int(box.y1), int(box.x2), int(box.y2))
+                yield (track_ids[track.index], frame_index, mask.counts, mask.area, *corners)
+
+
+def masks_of(session: Session, track_id: int, height: int, width: int) -> dict[int, Mask]:
+    """A track's masks by frame index, in order. `height` and `width` are the video's."""
+    rows = session.execute(
+        select(MaskRow.frame_index, MaskRow.counts, MaskRow.area, MaskRow.x1, MaskRow.y1, MaskRow.x2, MaskRow.y2)
+        .where(MaskRow.track_id == track_id)
+        .order_by(MaskRow.frame_index)
+    )
+    return {
+        frame_index: Mask(height, width, counts, area, Box(x1, y1, x2, y2))
+        for frame_index, counts, area, x1, y1, x2, y2 in rows
+    }
+
+
+def ensure_publication(session: Session, run_id: int, target: str) -> Publication:
+    """The run's publication to that target, pending: a new one, or the one that is there, opened again."""
+    row = insert(Publication).values(run_id=run_id, target=target)
+    session.execute(
+        row.on_conflict_do_update(
+            index_elements=[Publication.run_id, Publication.target], set_={"state": "pending", "attempts": 0}
+        )
+    )
+    return session.scalars(select(Publication).where(Publication.run_id == run_id, Publication.target == target)).one()

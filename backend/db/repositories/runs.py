@@ -1,0 +1,166 @@
+"""Queries on runs: making them, the conditional writes of a worker, and lists of them."""
+
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import exists, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session, joinedload, selectinload
+
+from backend.db.tables import Instruction, KeyframeRow, Project, Publication, Run, Video
+from backend.domain.errors import NotFound
+from backend.domain.runs import RunStatus
+
+
+def insert_missing(session: Session, rows: Sequence[dict[str, Any]]) -> Sequence[int]:
+    """Write those runs that are not there yet; the ids of the new ones."""
+    if not rows:
+        return []
+    statement = insert(Run).values(list(rows)).on_conflict_do_nothing(constraint="uq_runs_identity")
+    return session.scalars(statement.returning(Run.id)).all()
+
+
+def get(session: Session, run_id: int) -> Run:
+    """The run with its video, instruction, project and model version. Raises `NotFound`."""
+    query = select(Run).where(Run.id == run_id).options(*_context())
+    run = session.scalar(query)
+    if run is None:
+        raise NotFound(f"there is no run {run_id}")
+    return run
+
+
+def get_whole(session: Session, run_id: int) -> Run:
+    """`get` with keyframes, detections, tracks and publications; without masks. Raises `NotFound`."""
+    query = (
+        select(Run)
+        .where(Run.id == run_id)
+        .options(
+            *_context(),
+            selectinload(Run.keyframes).selectinload(KeyframeRow.detections),
+            selectinload(Run.tracks),
+            selectinload(Run.publications),
+        )
+    )
+    run = session.scalar(query)
+    if run is None:
+        raise NotFound(f"there is no run {run_id}")
+    return run
+
+
+def _context() -> tuple[Any, ...]:
+    return (
+        joinedload(Run.video),
+        joinedload(Run.instruction).joinedload(Instruction.project),
+        joinedload(Run.model_version),
+    )
+
+
+def lock(session: Session, run_id: int) -> Run:
+    """The run, locked for change and read anew. Raises `NotFound`."""
+    run = session.get(Run, run_id, with_for_update=True, populate_existing=True)
+    if run is None:
+        raise NotFound(f"there is no run {run_id}")
+    return run
+
+
+def lock_owned(session: Session, run_id: int, fence: int) -> Run | None:
+    """The run, locked, if it is running and this fence is still the newest."""
+    return session.scalar(
+        select(Run)
+        .where(Run.id == run_id, Run.fence == fence, Run.status == RunStatus.RUNNING)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+
+
+def extend_lease(session: Session, run_id: int, fence: int, lease_s: float) -> bool:
+    """Whether the lease was extended; False: the run is no longer this worker's."""
+    return _owned_update(session, run_id, fence, lease_expires_at=func.clock_timestamp() + timedelta(seconds=lease_s))
+
+
+def set_stage(session: Session, run_id: int, fence: int, stage: str, progress: float) -> bool:
+    """Whether the stage was written; False: the run is no longer this worker's."""
+    return _owned_update(session, run_id, fence, stage=stage, stage_progress=progress)
+
+
+def _owned_update(session: Session, run_id: int, fence: int, **values: Any) -> bool:
+    statement = (
+        update(Run)
+        .where(Run.id == run_id, Run.fence == fence, Run.status == RunStatus.RUNNING)
+        .values(**values)
+        .returning(Run.id)
+        .execution_options(synchronize_session=False)
+    )
+    return session.scalar(statement) is not None
+
+
+def lock_queued_of_video(session: Session, video_id: int) -> Sequence[Run]:
+    return session.scalars(
+        select(Run).where(Run.video_id == video_id, Run.status == RunStatus.QUEUED).order_by(Run.id).with_for_update()
+    ).all()
+
+
+def lock_expired(session: Session, limit: int) -> Sequence[Run]:
+    """Running runs whose lease is over, oldest first."""
+    return session.scalars(
+        select(Run)
+        .where(Run.status == RunStatus.RUNNING, Run.lease_expires_at < func.clock_timestamp())
+        .order_by(Run.lease_expires_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+
+
+def lock_forgotten(session: Session, silent_s: float, limit: int) -> Sequence[Run]:
+    """Queued runs of readable videos whose last message went out so long ago, or never."""
+    border = func.clock_timestamp() - timedelta(seconds=silent_s)
+    readable = exists().where(Video.id == Run.video_id, Video.probe_status == "ok")
+    return session.scalars(
+        select(Run)
+        .where(Run.status == RunStatus.QUEUED, func.coalesce(Run.dispatched_at, Run.queued_at) < border, readable)
+        .order_by(Run.queued_at, Run.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+
+
+def lock_forgotten_publications(session: Session, silent_s: float, limit: int) -> Sequence[Publication]:
+    """Pending publications whose last message went out so long ago, or never."""
+    border = func.clock_timestamp() - timedelta(seconds=silent_s)
+    return session.scalars(
+        select(Publication)
+        .where(
+            Publication.state == "pending",
+            func.coalesce(Publication.dispatched_at, Publication.created_at) < border,
+        )
+        .order_by(Publication.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+
+
+def page(
+    session: Session,
+    limit: int,
+    before_id: int | None,
+    *,
+    statuses: Collection[str] = (),
+    project: str | None = None,
+    video_id: int | None = None,
+) -> Sequence[Run]:
+    """Newest first, those with a smaller id than `before_id`, with their video, instruction and project."""
+    query = select(Run).options(*_context()).order_by(Run.id.desc()).limit(limit)
+    if before_id is not None:
+        query = query.where(Run.id < before_id)
+    if statuses:
+        query = query.where(Run.status.in_(list(statuses)))
+    if video_id is not None:
+        query = query.where(Run.video_id == video_id)
+    if project is not None:
+        query = query.where(
+            exists().where(
+                Instruction.id == Run.instruction_id, Project.id == Instruction.project_id, Project.name == project
+            )
+        )
+    return session.scalars(query).all()

@@ -1,0 +1,138 @@
+"""Projects: what they watch, what they ask, and catching up on videos that were there before.
+
+Every change excludes ingest while it goes on, so that a video that arrives meanwhile is seen by one of the two.
+"""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from backend.db.repositories import projects as project_rows
+from backend.db.repositories import runs as run_rows
+from backend.db.repositories import videos as video_rows
+from backend.db.tables import Instruction, Project, ProjectSource
+from backend.domain.errors import BadInput, Conflict
+from backend.domain.runs import Mode
+from backend.domain.text import is_storable
+from backend.services import outbox, runs
+from backend.services.ingest import RunSpec, make_runs
+
+log = logging.getLogger(__name__)
+
+MAX_INSTRUCTION_CHARS = 100_000
+MAX_NAME_CHARS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    bucket: str
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InstructionSpec:
+    """`key_prefixes`: applies only to videos whose key begins with one of these; empty: to all of the project's."""
+
+    text: str
+    mode: Mode = Mode.VOS
+    key_prefixes: tuple[str, ...] = ()
+
+
+def create_project(
+    session: Session,
+    name: str,
+    *,
+    sources: Sequence[Source],
+    instructions: Sequence[InstructionSpec],
+    spec: RunSpec,
+    priority: int = 0,
+    label_studio_project_id: int | None = None,
+) -> Project:
+    """A new project; videos that lie under its sources already get their runs. Raises `Conflict`, `BadInput`."""
+    if not 1 <= len(name.strip()) <= MAX_NAME_CHARS or not is_storable(name):
+        raise BadInput(f"a project's name has 1 to {MAX_NAME_CHARS} characters", code="bad_name")
+    project_rows.lock_watch(session)
+    if project_rows.find(session, name) is not None:
+        raise Conflict(f"there is a project {name!r} already", code="project_exists")
+    project = Project(name=name, priority=priority, label_studio_project_id=label_studio_project_id)
+    session.add(project)
+    for source in dict.fromkeys(sources):
+        _append_source(project, source)
+    for instruction in {(i.mode, i.text): i for i in instructions}.values():
+        _append_instruction(project, instruction)
+    session.flush()
+    backfill(session, project, spec)
+    return project
+
+
+def add_source(session: Session, name: str, source: Source, spec: RunSpec) -> ProjectSource:
+    """Watch one more place; videos known there get their runs, others the listing finds. Repeating it is fine."""
+    project_rows.lock_watch(session)
+    project = project_rows.by_name(session, name)
+    for known in project.sources:
+        if (known.bucket, known.prefix) == (source.bucket, source.prefix):
+            return known
+    row = _append_source(project, source)
+    session.flush()
+    backfill(session, project, spec)
+    return row
+
+
+def add_instruction(
+    session: Session, name: str, instruction: InstructionSpec, spec: RunSpec, *, backfill_videos: bool = True
+) -> Instruction:
+    """Ask one more thing of the project's videos, with `backfill_videos` also of those there. Repeating it is fine."""
+    project_rows.lock_watch(session)
+    project = project_rows.by_name(session, name)
+    known = project_rows.instruction_of(session, project.id, instruction.mode, _sha256(instruction.text))
+    if known is not None:
+        return known
+    row = _append_instruction(project, instruction)
+    session.flush()
+    if backfill_videos:
+        backfill(session, project, spec)
+    return row
+
+
+def backfill(session: Session, project: Project, spec: RunSpec) -> int:
+    """Make the runs that are missing for the project's videos, and start or end them by what probing said; how many."""
+    made = 0
+    for video in video_rows.lock_watched_by(session, project.id):
+        asked = project_rows.instructions_for(session, video.bucket, video.key, project.id)
+        new = make_runs(session, video, asked, spec)
+        made += len(new)
+        for run_id in new:
+            run = run_rows.lock(session, run_id)
+            if video.probe_status == "ok":
+                outbox.dispatch_run(session, run)
+            elif video.probe_status == "unreadable":
+                runs.fail_unreadable(session, run, video)
+    if made:
+        log.info("project %s: %d runs for videos that were there already", project.name, made)
+    return made
+
+
+def _append_source(project: Project, source: Source) -> ProjectSource:
+    if not 3 <= len(source.bucket) <= 63 or not is_storable(source.bucket + source.prefix) or len(source.prefix) > 1024:
+        raise BadInput(f"{source.bucket!r} with prefix {source.prefix!r} is no place in S3", code="bad_source")
+    row = ProjectSource(bucket=source.bucket, prefix=source.prefix)
+    project.sources.append(row)
+    return row
+
+
+def _append_instruction(project: Project, instruction: InstructionSpec) -> Instruction:
+    text = instruction.text
+    if not text.strip() or len(text) > MAX_INSTRUCTION_CHARS or not is_storable(text):
+        raise BadInput(f"an instruction has 1 to {MAX_INSTRUCTION_CHARS} characters", code="bad_instruction")
+    row = Instruction(
+        text=text, text_sha256=_sha256(text), mode=instruction.mode, key_prefixes=list(instruction.key_prefixes)
+    )
+    project.instructions.append(row)
+    return row
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,143 @@
+"""What a run found goes into the database in one transaction, and comes back out as the same `Annotation`.
+
+The transaction is conditional on the worker's fence; it also opens the publication, so that a result without its
+publication can't be.
+"""
+
+from collections.abc import Mapping
+
+from sqlalchemy.orm import Session
+
+from backend.db.repositories import results as repository
+from backend.db.repositories import runs as run_rows
+from backend.db.tables import Run
+from backend.domain.annotation import Annotation, Box, Detection, Keyframe, Mask, Track
+from backend.domain.errors import NotFound
+from backend.domain.runs import RunStatus
+from backend.domain.text import storable
+from backend.domain.tracks import reduce_boxes
+from backend.services import outbox, runs
+from backend.services.videos import probe_of
+from backend.settings import LabelStudioSettings
+
+
+def record(
+    session: Session,
+    run_id: int,
+    fence: int,
+    annotation: Annotation,
+    image_keys: Mapping[int, str],
+    labeling: LabelStudioSettings,
+) -> None:
+    """Write the result and end the run. `image_keys`: where each keyframe's picture lies, by frame index.
+
+    Raises `FenceLost`, with nothing written.
+    """
+    run = runs.lock_owned(session, run_id, fence)
+    clean = _storable(annotation)
+    box_keyframes = {
+        track.index: _box_keyframes(track, annotation.probe.frame_count, labeling.track_iou_floor)
+        for track in clean.tracks
+    }
+    track_ids = repository.add_tracks(session, run_id, clean.tracks, box_keyframes)
+    repository.add_keyframes(session, run_id, clean.keyframes, image_keys, track_ids)
+    repository.copy_masks(session, clean.tracks, track_ids)
+    run.reasoning, run.raw_output = clean.reasoning, clean.raw_output
+    run.timings_s, run.warnings = annotation.timings_s, list(clean.warnings)
+    run.stage, run.stage_progress = None, 1.0
+    runs.finish(run, annotation.status, annotation.outcome_code, None)
+    session.flush()
+    if labeling.url is not None:
+        open_publication(session, run)
+
+
+def open_publication(session: Session, run: Run) -> None:
+    """A pending publication of the run to its project's place in the labeling tool, and the message for it."""
+    project = run.instruction.project
+    if project.label_studio_project_id is None:
+        return  # Opened for all its runs when the project is connected: `projects.connect`.
+    publication = repository.ensure_publication(session, run.id, f"label_studio:{project.label_studio_project_id}")
+    outbox.dispatch_publication(session, publication)
+
+
+def load_annotation(session: Session, run_id: int) -> Annotation:
+    """The recorded result, whole, without the keyframes' pictures. Raises `NotFound` where there is none."""
+    run = run_rows.get_whole(session, run_id)
+    if run.video.probe_status != "ok" or run.status not in (RunStatus.SUCCEEDED, RunStatus.NO_TARGET):
+        raise NotFound(f"run {run_id} is {run.status} and has no result", code="no_result")
+    probe = probe_of(run.video)
+    index_of = {row.id: row.index for row in run.tracks}
+    return Annotation(
+        probe=probe,
+        status=RunStatus(run.status),
+        outcome_code=run.outcome_code,
+        reasoning=run.reasoning or "",
+        raw_output=run.raw_output or "",
+        keyframes=tuple(
+            Keyframe(
+                row.frame_index, row.position, row.time_s, row.segment_start_s, row.segment_end_s, row.description,
+                tuple(
+                    Detection(
+                        d.index, Box(d.x1, d.y1, d.x2, d.y2), d.label, d.score,
+                        None if d.track_id is None else index_of[d.track_id],
+                    )
+                    for d in row.detections
+                ),
+            )
+            for row in run.keyframes
+        ),
+        tracks=tuple(
+            Track(row.index, row.label, row.score, repository.masks_of(session, row.id, probe.height, probe.width))
+            for row in run.tracks
+        ),
+        timings_s=run.timings_s,
+        warnings=tuple(run.warnings),
+        model={"profile": run.model_version.profile_name, "digest": run.model_version.digest},
+    )  # fmt: skip
+
+
+def track_masks(session: Session, run_id: int, track_index: int) -> dict[int, Mask]:
+    """The masks of one track of the run, by frame index. Raises `NotFound`."""
+    run = run_rows.get_whole(session, run_id)
+    row = next((row for row in run.tracks if row.index == track_index), None)
+    if row is None:
+        raise NotFound(f"run {run_id} has no track {track_index}")
+    assert run.video.height is not None
+    assert run.video.width is not None
+    return repository.masks_of(session, row.id, run.video.height, run.video.width)
+
+
+def _box_keyframes(track: Track, frame_count: int, iou_floor: float) -> list[list[float | bool]]:
+    boxes = {frame_index: mask.box_xyxy_px for frame_index, mask in track.masks.items() if mask.area > 0}
+    return [
+        [keyframe.frame_index, keyframe.box.x1, keyframe.box.y1, keyframe.box.x2, keyframe.box.y2, keyframe.visible]
+        for keyframe in reduce_boxes(boxes, frame_count, iou_floor)
+    ]
+
+
+def _storable(annotation: Annotation) -> Annotation:
+    """The annotation with every text a model wrote made fit for the database."""
+    return Annotation(
+        probe=annotation.probe,
+        status=annotation.status,
+        outcome_code=annotation.outcome_code,
+        reasoning=storable(annotation.reasoning),
+        raw_output=storable(annotation.raw_output),
+        keyframes=tuple(_storable_keyframe(keyframe) for keyframe in annotation.keyframes),
+        tracks=tuple(
+            Track(track.index, storable(track.label), track.score, track.masks) for track in annotation.tracks
+        ),
+        timings_s=annotation.timings_s,
+        warnings=tuple(storable(warning) for warning in annotation.warnings),
+        model=annotation.model,
+    )
+
+
+def _storable_keyframe(keyframe: Keyframe) -> Keyframe:
+    return Keyframe(
+        keyframe.frame_index, keyframe.position, keyframe.time_s, keyframe.segment_start_s, keyframe.segment_end_s,
+        storable(keyframe.description),
+        tuple(
+            Detection(d.index, d.box_xyxy_px, storable(d.label), d.score, d.track_index) for d in keyframe.detections
+        ),
+    )  # fmt: skip
