@@ -1,7 +1,7 @@
 """Running a service as somebody else than root: Postgres refuses root.
 
-Premask as root (a container, a CI machine) gives Postgres an unprivileged account and folders which that account can reach;
-as an ordinary user nothing here does anything.
+Premask as root (a container, a CI machine) gives Postgres an unprivileged account and folders which that account can
+reach; as an ordinary user nothing here does anything.
 """
 
 import hashlib
@@ -50,8 +50,8 @@ def can_execute(program: Path) -> bool:
 def refuge(state_dir: Path, identity: str) -> Path:
     """A folder of ours under /var/tmp that anybody can pass through, always the same one for the same state folder.
 
-    It holds the state's identity: what a deleted state folder left there can't be opened any more (its password is gone)
-    and is removed.
+    It holds the state's identity: what a deleted state folder left there can't be opened any more (its password is
+    gone) and is removed.
     """
     digest = hashlib.sha256(str(state_dir.resolve()).encode()).hexdigest()[:12]
     folder = REFUGE / f"premask-{os.geteuid()}-{digest}"

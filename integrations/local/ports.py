@@ -1,4 +1,4 @@
-"""Free loopback ports, chosen once and then kept: the address of yesterday is the address of today where nobody took it."""
+"""Free loopback ports, chosen once and then kept: yesterday's address is today's, unless somebody took it."""
 
 import socket
 from collections.abc import Iterable

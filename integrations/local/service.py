@@ -1,7 +1,7 @@
 """What a local service is (a command, how to see that it is ready, how it is stopped), and how its process is spawned.
 
-Both the asyncio supervisor and the synchronous runner of the test fixtures consume `Service`; neither knows Postgres from
-Valkey.
+Both the asyncio supervisor and the synchronous runner of the test fixtures consume `Service`; neither knows Postgres
+from Valkey.
 """
 
 import ctypes
@@ -47,6 +47,8 @@ class Service:
     quiet: bool = True
     #: A crashed worker is started again; a crashed base service ends the stack.
     restarts: bool = False
+    #: The highest layer is stopped first.
+    layer: int = 0
 
     def spawn_arguments(self) -> dict[str, Any]:
         """Keyword arguments for `subprocess.Popen` and `asyncio.create_subprocess_exec` alike.
@@ -105,7 +107,9 @@ def last_lines(log: Path, offset: int, count: int = 15) -> str:
 
 def exited(service: Service, returncode: int, log_offset: int) -> ServiceUnavailable:
     how = f"was ended by {signal.Signals(-returncode).name}" if returncode < 0 else f"exited with status {returncode}"
-    return ServiceUnavailable(f"{service.name} {how}; its last lines, from {service.log}:\n{last_lines(service.log, log_offset)}")
+    return ServiceUnavailable(
+        f"{service.name} {how}; its last lines, from {service.log}:\n{last_lines(service.log, log_offset)}"
+    )
 
 
 def too_slow(service: Service, log_offset: int) -> ServiceUnavailable:

@@ -8,16 +8,19 @@ import fcntl
 import json
 import os
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from backend.domain.errors import Conflict, Misconfigured
 from integrations.local.ports import choose
 
 LOCK_PATIENCE_S = 1.0
+#: Longer than the guard gives the processes of a killed launcher.
+CLEANING_PATIENCE_S = 15.0
 
 
 def write_private(path: Path, text: str) -> None:
@@ -40,6 +43,8 @@ class StateDir:
         self._memory_file = self.path / "state.json"
         self._memory = self._remembered()
         self._ports_given: dict[str, int] = {}
+        # The services are prepared side by side, some of them in threads.
+        self._mutex = threading.RLock()
 
     @property
     def logs(self) -> Path:
@@ -63,24 +68,26 @@ class StateDir:
         return folder
 
     def secret(self, name: str, make: Callable[[], str] = lambda: secrets.token_hex(20)) -> str:
-        known: dict[str, str] = self._memory.setdefault("secrets", {})
-        if name not in known:
-            known[name] = make()
-            self._remember()
-        return known[name]
+        with self._mutex:
+            known: dict[str, str] = self._memory.setdefault("secrets", {})
+            if name not in known:
+                known[name] = make()
+                self._remember()
+            return known[name]
 
     def port(self, name: str, well_known: int) -> int:
         """The port of that name for this process: last time's, else the well-known one, else any free one."""
-        if name not in self._ports_given:
-            kept: dict[str, int] = self._memory.setdefault("ports", {})
-            # Another name's kept port is not for the taking: it would make both move at every start.
-            others = {port for other, port in (kept | self._ports_given).items() if other != name}
-            port = choose(self._preferred(name, well_known), others)
-            self._ports_given[name] = port
-            if kept.get(name) != port:
-                kept[name] = port
-                self._remember()
-        return self._ports_given[name]
+        with self._mutex:
+            if name not in self._ports_given:
+                kept: dict[str, int] = self._memory.setdefault("ports", {})
+                # Another name's kept port is not for the taking: it would make both move at every start.
+                others = {port for other, port in (kept | self._ports_given).items() if other != name}
+                port = choose(self._preferred(name, well_known), others)
+                self._ports_given[name] = port
+                if kept.get(name) != port:
+                    kept[name] = port
+                    self._remember()
+            return self._ports_given[name]
 
     def _preferred(self, name: str, well_known: int) -> list[int]:
         kept = self._memory["ports"].get(name)
@@ -89,29 +96,34 @@ class StateDir:
         return [well_known] if self._well_known_ports else []
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder for this process. Raises `Conflict` when another stack runs in it."""
+    def locked(self) -> Iterator[int]:
+        """Hold the folder for this process; yields the lock's descriptor. Raises `Conflict` when another holds it."""
         with (self.path / "lock").open("a+") as lock:
-            # A reader asking "is a stack running?" holds the lock for an instant; that is no reason to refuse.
-            deadline = time.monotonic() + LOCK_PATIENCE_S
-            while not _try_lock(lock.fileno(), fcntl.LOCK_EX):
-                if time.monotonic() > deadline:
-                    holder = self._holder()
-                    raise Conflict(f"a stack is already running in {self.path}{holder}; stop it first (Ctrl-C there)")
-                time.sleep(0.05)
+            self._acquire(lock)
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
             self.stack_file.unlink(missing_ok=True)
             try:
-                yield
+                yield lock.fileno()
             finally:
                 self.stack_file.unlink(missing_ok=True)
+
+    def _acquire(self, lock: TextIO) -> None:
+        """Patient where the holder is only an instant's reader, or the guard of a killed launcher cleaning up."""
+        started = time.monotonic()
+        while not _try_lock(lock.fileno(), fcntl.LOCK_EX):
+            lock.seek(0)
+            holder = lock.read()
+            patience_s = LOCK_PATIENCE_S if _is_alive(holder) else CLEANING_PATIENCE_S
+            if time.monotonic() - started > patience_s:
+                whose = f" (process {holder})" if holder else ""
+                raise Conflict(f"a stack is already running in {self.path}{whose}; stop it first (Ctrl-C there)")
+            time.sleep(0.05)
 
     def publish(self, description: Mapping[str, Any]) -> None:
         """Say that the stack is ready, for the commands beside it."""
         write_private(self.stack_file, json.dumps({"pid": os.getpid(), **description}, indent=1))
-
-    def _holder(self) -> str:
-        described = running_stack(self.path)
-        return f" (process {described['pid']})" if described else ""
 
     def _remembered(self) -> dict[str, Any]:
         if not self._memory_file.exists():
@@ -130,7 +142,7 @@ def running_stack(state_dir: Path) -> dict[str, Any] | None:
     """What `stack.json` says, if a stack is ready and its launcher is alive."""
     try:
         with (state_dir / "lock").open("r") as lock:
-            if _try_lock(lock.fileno(), fcntl.LOCK_SH):
+            if _try_lock(lock.fileno(), fcntl.LOCK_SH) or not _is_alive(lock.read()):
                 return None
         description: dict[str, Any] = json.loads((state_dir / "stack.json").read_text())
     except FileNotFoundError:
@@ -149,4 +161,16 @@ def _try_lock(descriptor: int, kind: int) -> bool:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    return True
+
+
+def _is_alive(pid: str) -> bool:
+    if not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's, and alive
+        return True
     return True

@@ -1,0 +1,112 @@
+"""The embedded Label Studio: a server in a virtual environment of its own, on SQLite, offline, with a generated login.
+
+Its first start spends half a minute on migrations; the bootstrap has done them once into a template, copied here.
+"""
+
+import shutil
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from backend.domain.errors import Misconfigured
+from integrations.local.ports import LOOPBACK
+from integrations.local.service import Service
+from integrations.local.state import StateDir
+
+EMAIL = "premask@localhost"
+DATABASE_FILE = "label_studio.sqlite3"
+#: Written by scripts/bootstrap.py beside the installation it belongs to.
+TEMPLATE = Path("share") / "premask" / DATABASE_FILE
+
+
+@dataclass(frozen=True, slots=True)
+class LabelStudio:
+    venv: Path
+    data: Path
+    port: int
+    password: str
+    token: str
+    s3_endpoint_url: str | None
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}"
+
+
+def prepare(state: StateDir, venv: Path, *, s3_endpoint_url: str | None = None) -> LabelStudio:
+    """Raises `Misconfigured` when the virtual environment is not there."""
+    venv = venv.absolute()
+    if not (venv / "bin" / "label-studio").exists():
+        raise Misconfigured(
+            f"Label Studio is not installed in {venv}; run `python scripts/bootstrap.py --label-studio`"
+        )
+    data = state.folder("label-studio")
+    database, template = data / DATABASE_FILE, venv / TEMPLATE
+    if not database.exists() and template.exists():
+        draft = database.with_suffix(".draft")
+        shutil.copyfile(template, draft)
+        draft.rename(database)
+    return LabelStudio(
+        venv=venv,
+        data=data,
+        port=state.port("label-studio", 8080),
+        password=state.secret("label-studio-password"),
+        # A legacy token: 40 hexadecimal digits.
+        token=state.secret("label-studio-token"),
+        s3_endpoint_url=s3_endpoint_url,
+    )
+
+
+def service(label_studio: LabelStudio, log: Path) -> Service:
+    return Service(
+        name="label-studio",
+        command=command(label_studio),
+        log=log,
+        probe=lambda: answers(f"{label_studio.url}/health"),
+        environment=environment(label_studio),
+        folder=label_studio.data,
+        # The first start migrates for half a minute where there is no template; twice that on a loaded machine.
+        ready_timeout_s=180.0,
+        restarts=True,
+    )
+
+
+def command(label_studio: LabelStudio) -> tuple[str, ...]:
+    binaries = label_studio.venv / "bin"
+    # -I: a PYTHONPATH of ours must not reach its environment.
+    return (
+        str(binaries / "python"), "-I", "-u", str(binaries / "label-studio"),
+        "start", "--no-browser", "--internal-host", LOOPBACK, "-p", str(label_studio.port),
+    )  # fmt: skip
+
+
+def environment(label_studio: LabelStudio) -> dict[str, str]:
+    variables = {
+        "LABEL_STUDIO_BASE_DATA_DIR": str(label_studio.data),
+        "LABEL_STUDIO_HOST": label_studio.url,
+        "LABEL_STUDIO_USERNAME": EMAIL,
+        "LABEL_STUDIO_PASSWORD": label_studio.password,
+        "LABEL_STUDIO_USER_TOKEN": label_studio.token,
+        "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
+        "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
+        "DJANGO_DB": "sqlite",
+        # Nothing goes out: no crash reports, no usage statistics, no version check.
+        "SENTRY_DSN": "",
+        "FRONTEND_SENTRY_DSN": "",
+        "COLLECT_ANALYTICS": "false",
+        "LATEST_VERSION_CHECK": "false",
+    }
+    if label_studio.s3_endpoint_url is not None:
+        # Loopback endpoints are refused, except for the one that the environment names.
+        variables["S3_ENDPOINT"] = label_studio.s3_endpoint_url
+    return variables
+
+
+def answers(url: str, timeout_s: float = 5.0) -> bool:
+    """Whether a GET is answered with 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_s) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
