@@ -1,0 +1,97 @@
+"""The labeling configuration of a Premask project, and what an existing one allows.
+
+One configuration for both: boxes as tracks over the video, and masks on pages that show the keyframes, because the
+open-source Label Studio has no masks on video. The text stands at the right, so that nothing pushes the video off a
+laptop's screen.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from xml.etree import ElementTree
+from xml.sax.saxutils import quoteattr
+
+from backend.domain.errors import BadInput
+
+#: What every thing that an instruction asks for is labelled as, unless the project has a label of the track's own name.
+DEFAULT_LABEL = "target"
+VIDEO, BOX, BOX_LABELS, PAGES, MASK, GUIDE = "video", "box", "label", "keyframes", "mask", "guide"
+_COLOURS = ("#e4572e", "#17bebb", "#ffc914", "#2e86ab", "#76b041", "#a23b72", "#f18f01", "#5f4bb6")
+
+_TEMPLATE = """\
+<View>
+  <Style>
+    .premask {{ display: flex; gap: 16px; align-items: flex-start; }}
+    .premask-media {{ flex: 3 1 0; min-width: 0; }}
+    .premask-text {{ flex: 1 1 0; min-width: 240px; max-width: 380px; position: sticky; top: 0; }}
+  </Style>
+  <View className="premask">
+    <View className="premask-media">
+      <Labels name="{box_labels}" toName="{video}" showInline="true">
+{labels}
+      </Labels>
+      <Video name="{video}" value="$video" frameRate="$fps" height="330" timelineHeight="64"/>
+      <VideoRectangle name="{box}" toName="{video}"/>
+      <Header value="Masks on the keyframes" size="5"/>
+      <BitmaskLabels name="{mask}" toName="{pages}" showInline="true">
+{labels}
+      </BitmaskLabels>
+      <Image name="{pages}" valueList="$keyframes" smoothing="false" zoomControl="true"/>
+    </View>
+    <View className="premask-text">
+      <HyperText name="{guide}" value="$guide" inline="true"/>
+    </View>
+  </View>
+</View>
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownConfig:
+    """The labels a labeling configuration offers for boxes and for masks. Empty: the control is missing."""
+
+    box_labels: tuple[str, ...]
+    mask_labels: tuple[str, ...]
+
+    def shows(self, labels: Iterable[str]) -> bool:
+        """Whether pre-annotations with these labels can be shown."""
+        wanted = set(labels)
+        return wanted <= set(self.box_labels) and wanted <= set(self.mask_labels)
+
+
+def label_values(labels: Iterable[str]) -> list[str]:
+    """The labels of the configuration: the default one, then the project's, each once."""
+    return list(dict.fromkeys([DEFAULT_LABEL, *labels]))
+
+
+def labeling_config(labels: Iterable[str]) -> str:
+    """The configuration as Label Studio's XML; `labels` are the project's own, the default one is added."""
+    rows = "\n".join(
+        f"        <Label value={quoteattr(value)} background={quoteattr(_COLOURS[i % len(_COLOURS)])}/>"
+        for i, value in enumerate(label_values(labels))
+    )
+    return _TEMPLATE.format(
+        labels=rows, box_labels=BOX_LABELS, video=VIDEO, box=BOX, mask=MASK, pages=PAGES, guide=GUIDE
+    )
+
+
+def read_config(xml: str) -> KnownConfig:
+    """What a project's configuration offers. Raises `BadInput` if it isn't XML."""
+    try:
+        root = ElementTree.fromstring(xml)
+    except ElementTree.ParseError as error:
+        raise BadInput(f"the labeling configuration is not XML: {error}", code="invalid_labeling_config") from error
+    controls = {(tag.tag, tag.get("name"), tag.get("toName")): tag for tag in root.iter()}
+    boxes = controls.get(("Labels", BOX_LABELS, VIDEO))
+    masks = controls.get(("BitmaskLabels", MASK, PAGES))
+    objects = {(tag.tag, tag.get("name"), tag.get("value"), tag.get("valueList")) for tag in root.iter()}
+    if ("VideoRectangle", BOX, VIDEO) not in controls or ("Video", VIDEO, "$video", None) not in objects:
+        boxes = None
+    if ("Image", PAGES, None, "$keyframes") not in objects:
+        masks = None
+    return KnownConfig(_values(boxes), _values(masks))
+
+
+def _values(control: ElementTree.Element | None) -> tuple[str, ...]:
+    if control is None:
+        return ()
+    return tuple(value for tag in control.iter("Label") if (value := tag.get("value")) is not None)

@@ -1,0 +1,36 @@
+"""Label Studio's failures as ours. Messages hold no token: the SDK's own would show headers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+from label_studio_sdk.core.api_error import ApiError
+
+from backend.domain.errors import BadInput, Misconfigured, PremaskError, ServiceUnavailable
+
+_TRY_AGAIN = frozenset({408, 425, 429})
+_EXCERPT = 300
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Run calls to Label Studio; `doing` completes "Label Studio, …:" in the message of what is raised.
+
+    No answer, 5xx and 429 → `ServiceUnavailable`; 401 and 403 → `Misconfigured`; other refusals → `BadInput` with the
+    server's words (code `labeling_tool_refused`).
+    """
+    try:
+        yield
+    except httpx.TransportError as error:
+        raise ServiceUnavailable(f"Label Studio, {doing}: no answer ({type(error).__name__})") from error
+    except ApiError as error:
+        raise _as_ours(error, doing) from error
+
+
+def _as_ours(error: ApiError, doing: str) -> PremaskError:
+    status = error.status_code
+    if status is None or status >= 500 or status in _TRY_AGAIN:
+        return ServiceUnavailable(f"Label Studio, {doing}: answered {status}")
+    if status in (401, 403):
+        return Misconfigured(f"Label Studio, {doing}: refused the key ({status}); check PREMASK__LABEL_STUDIO__API_KEY")
+    return BadInput(f"Label Studio, {doing}: {status} {str(error.body)[:_EXCERPT]}", code="labeling_tool_refused")

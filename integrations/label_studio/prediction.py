@@ -1,0 +1,119 @@
+"""One run's tracks and masks as a Label Studio prediction, and read back from a result.
+
+Boxes become one VideoRectangle region a track; masks one bitmask region for each track and page. Nothing here talks to
+Label Studio.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from backend.domain.annotation import Mask
+from backend.domain.tracks import BoxKeyframe
+from backend.ports import PublicationItem, PublicationTrack
+from integrations.label_studio import bitmask
+from integrations.label_studio.config import BOX, DEFAULT_LABEL, MASK, PAGES, VIDEO, KnownConfig
+from integrations.label_studio.coordinates import (
+    FrameRate,
+    frame_index,
+    from_percent,
+    label_studio_frame,
+    to_percent,
+)
+
+
+def prediction(
+    item: PublicationItem, config: KnownConfig, rate: FrameRate, page_frames: Sequence[int]
+) -> dict[str, Any]:
+    """`result`, `score`, `model_version` of the prediction. `page_frames[i]`: the frame index of the task's page i."""
+    result = []
+    for track in item.tracks:
+        label = _label(track, config)
+        result.append(_box_region(item, track, label, rate))
+        result += [
+            _mask_region(item, track, label, page_frames.index(frame), frame, mask)
+            for frame, mask in sorted(track.masks.items())
+        ]
+    scores = [track.score for track in item.tracks if track.score is not None]
+    return {
+        "result": result,
+        "score": sum(scores) / len(scores) if scores else None,
+        "model_version": prediction_version(item),
+    }
+
+
+def prediction_version(item: PublicationItem) -> str:
+    """Names the prediction for ever: a repeat of the same run finds it by this."""
+    return f"{item.model_version}/run:{item.run_id}"
+
+
+def box_keyframes_of(region: Mapping[str, Any], width: int, height: int) -> list[BoxKeyframe]:
+    """The box keyframes of a VideoRectangle region, in source pixels of a video of that size."""
+    return [
+        BoxKeyframe(
+            frame_index(int(entry["frame"])),
+            from_percent(entry["x"], entry["y"], entry["width"], entry["height"], width, height),
+            bool(entry["enabled"]),
+        )
+        for entry in sorted(region["value"]["sequence"], key=lambda entry: int(entry["frame"]))
+    ]
+
+
+def mask_of(region: Mapping[str, Any]) -> Mask:
+    """The mask of a bitmask region. Raises `BadInput`."""
+    return bitmask.from_data_url(region["value"]["imageDataURL"])
+
+
+def _label(track: PublicationTrack, config: KnownConfig) -> str:
+    """The project's label of that name, else the default one: the track's own words stay in `meta.text`."""
+    known = {label.casefold(): label for label in config.box_labels}
+    return known.get(track.label.strip().casefold(), DEFAULT_LABEL)
+
+
+def _box_region(item: PublicationItem, track: PublicationTrack, label: str, rate: FrameRate) -> dict[str, Any]:
+    probe = item.probe
+    sequence = []
+    for keyframe in track.box_keyframes:
+        frame = label_studio_frame(keyframe.frame_index)
+        percent = to_percent(keyframe.box, probe.width, probe.height)
+        # Without `rotation` Label Studio's interpolation yields NaN.
+        sequence.append(
+            {"frame": frame, "enabled": keyframe.visible, "rotation": 0, "time": frame / rate.fps, **percent}
+        )
+    region: dict[str, Any] = {
+        "id": f"run{item.run_id}-track{track.index}",
+        "type": "videorectangle",
+        "from_name": BOX,
+        "to_name": VIDEO,
+        "origin": "prediction",
+        "meta": {"text": [track.label]},
+        "value": {
+            "framesCount": probe.frame_count,
+            "duration": probe.duration_s,
+            "labels": [label],
+            "sequence": sequence,
+        },
+    }
+    return _scored(region, track)
+
+
+def _mask_region(
+    item: PublicationItem, track: PublicationTrack, label: str, page: int, frame: int, mask: Mask
+) -> dict[str, Any]:
+    region: dict[str, Any] = {
+        "id": f"run{item.run_id}-track{track.index}-frame{frame}",
+        "type": "bitmasklabels",
+        "from_name": MASK,
+        "to_name": PAGES,
+        "origin": "prediction",
+        "item_index": page,
+        "original_width": mask.width,
+        "original_height": mask.height,
+        "image_rotation": 0,
+        "meta": {"text": [track.label]},
+        "value": {"imageDataURL": bitmask.to_data_url(mask), "bitmasklabels": [label]},
+    }
+    return _scored(region, track)
+
+
+def _scored(region: dict[str, Any], track: PublicationTrack) -> dict[str, Any]:
+    return region if track.score is None else {**region, "score": track.score}

@@ -1,0 +1,101 @@
+"""The data of a labeling task: the key that finds it again, the media, and the text beside the video.
+
+Text comes from people and models, so it is escaped for HTML, and so that Label Studio takes no part of it for the
+address of an object in the storage.
+"""
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from backend.domain.runs import RunStatus
+from backend.ports import PublicationItem, PublicationPage
+from integrations.label_studio.coordinates import FrameRate, label_studio_frame
+
+#: The fields of a task by which we find our way back.
+KEY_FIELD = "premask_key"
+PAGE_FRAMES_FIELD = "keyframe_frame_indices"
+VFR_WARNING = (
+    "The video has no constant frame rate: Label Studio shows boxes on frames next to theirs. "
+    "The stored results are exact."
+)
+_MODES = {"vos": "by what is seen", "avs": "by what is seen and heard"}
+
+
+def task_key(item: PublicationItem) -> str:
+    """One task for each video and instruction; predictions of later models are added to it."""
+    return f"video:{item.video_id}/instruction:{item.instruction_id}"
+
+
+def merged_pages(item: PublicationItem, existing: Mapping[str, Any] | None) -> tuple[list[int], list[str]]:
+    """Frame indices and image URIs of the task's pages: those it has, in their order, then what this run adds.
+
+    Regions name their page by its position, so a page that is there never moves.
+    """
+    frames = list(existing.get(PAGE_FRAMES_FIELD, [])) if existing else []
+    uris = list(existing.get("keyframes", [])) if existing else []
+    for page in item.pages:
+        if page.frame_index not in frames:
+            frames.append(page.frame_index)
+            uris.append(page.image_uri)
+    return frames, uris
+
+
+def task_data(item: PublicationItem, rate: FrameRate, existing: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The whole `data` of the task; `existing` is the data it has already."""
+    frames, uris = merged_pages(item, existing)
+    return {
+        **(existing or {}),
+        KEY_FIELD: task_key(item),
+        "video": item.video_uri,
+        "fps": rate.fps,
+        "keyframes": uris,
+        PAGE_FRAMES_FIELD: frames,
+        "guide": guide_html(item, rate, frames),
+    }
+
+
+def guide_html(item: PublicationItem, rate: FrameRate, page_frames: Sequence[int]) -> str:
+    """What the labeler reads beside the video: instruction, answer, descriptions by page, reasoning."""
+    parts = [_section("Instruction", f"<b>{_text(item.instruction)}</b><br/><small>{_MODES[item.mode]}</small>")]
+    if item.status == RunStatus.NO_TARGET:
+        why = f" <small>({_text(item.outcome_code)})</small>" if item.outcome_code else ""
+        parts.append(_section("Answer", f"The model found nothing that fits the instruction.{why}"))
+    else:
+        parts.append(_section("Answer", _tracks(item)))
+    if item.pages:
+        rows = "".join(_page_row(page, page_frames.index(page.frame_index) + 1) for page in item.pages)
+        parts.append(_section("What was looked for, by keyframe page", f"<ol style='{_LIST}'>{rows}</ol>"))
+    if item.reasoning:
+        parts.append(_section("Reasoning", _text(item.reasoning).replace("\n", "<br/>")))
+    if not rate.constant:
+        parts.append(_section("Careful", _text(VFR_WARNING)))
+    parts.append(f"<p style='{_SMALL}'>{_text(item.model_version)}</p>")
+    return f"<div style='{_BODY}'>{''.join(parts)}</div>"
+
+
+_BODY = "font-size:14px;line-height:1.45;overflow-wrap:anywhere"
+_TITLE = "font-size:11px;letter-spacing:.06em;text-transform:uppercase;opacity:.65;margin:0 0 2px"
+_LIST = "list-style:none;margin:0;padding:0"
+_SMALL = "font-size:11px;opacity:.65;margin:0"
+
+
+def _section(title: str, body: str) -> str:
+    return f"<p style='{_TITLE}'>{title}</p><div style='margin:0 0 14px'>{body}</div>"
+
+
+def _tracks(item: PublicationItem) -> str:
+    rows = []
+    for track in item.tracks:
+        score = f" <small>score {track.score:.2f}</small>" if track.score is not None else ""
+        rows.append(f"<li>{_text(track.label)}{score}</li>")
+    return f"<ul style='{_LIST}'>{''.join(rows)}</ul>"
+
+
+def _page_row(page: PublicationPage, number: int) -> str:
+    where = f"page {number} · {page.time_s:.2f} s · frame {label_studio_frame(page.frame_index)}"
+    return f"<li style='margin:0 0 6px'><small>{where}</small><br/>{_text(page.description)}</li>"
+
+
+def _text(text: str) -> str:
+    return html.escape(text).replace("://", ":&#47;&#47;")

@@ -1,0 +1,157 @@
+"""Label Studio as a `LabelingTool`, through its SDK.
+
+Label Studio has no idempotent calls, so each step looks for what an earlier attempt left, by a key in the task's data
+and by the prediction's version. Callers see to it that one worker at a time publishes a video and instruction.
+"""
+
+import json
+import logging
+from typing import Any
+
+from label_studio_sdk import LabelStudio
+
+from backend.domain.errors import Misconfigured
+from backend.ports import PublicationItem, PublishedTask
+from backend.settings import LabelStudioSettings, StorageSettings
+from integrations.label_studio.config import KnownConfig, label_values, labeling_config, read_config
+from integrations.label_studio.coordinates import frame_rate
+from integrations.label_studio.failures import translated
+from integrations.label_studio.prediction import prediction
+from integrations.label_studio.storages import ensure_cors, ensure_storages
+from integrations.label_studio.task_data import (
+    KEY_FIELD,
+    PAGE_FRAMES_FIELD,
+    VFR_WARNING,
+    task_data,
+    task_key,
+)
+from integrations.label_studio.validate import check_prediction
+
+logger = logging.getLogger(__name__)
+
+_MAX_TITLE = 50
+#: Opening a task makes an editable annotation from its newest prediction.
+_PROJECT_SETTINGS: dict[str, Any] = {"show_collab_predictions": True, "show_instruction": False}
+
+
+class LabelStudioTool:
+    """Fills `backend.ports.LabelingTool`."""
+
+    def __init__(self, settings: LabelStudioSettings, storage: StorageSettings) -> None:
+        """Raises `Misconfigured` where address or key are missing. Connects to nothing yet."""
+        if settings.url is None or settings.api_key is None:
+            raise Misconfigured("Label Studio needs PREMASK__LABEL_STUDIO__URL and PREMASK__LABEL_STUDIO__API_KEY")
+        self._url = settings.url.rstrip("/")
+        self._storage = storage
+        # A retry inside the SDK could create twice; our own retries look first.
+        self._client: Any = LabelStudio(  # type: ignore[no-untyped-call]
+            base_url=self._url,
+            api_key=settings.api_key.get_secret_value(),
+            timeout=settings.timeout_s,
+            max_retries=0,
+        )
+
+    def ensure_project(self, name: str, labels: list[str], buckets: list[str]) -> int:
+        project_id = self._find_project(name)
+        if project_id is None:
+            with translated(f"making the project {name}"):
+                created = self._client.projects.create(
+                    title=name[:_MAX_TITLE],
+                    description=_description(name),
+                    label_config=labeling_config(labels),
+                    **_PROJECT_SETTINGS,
+                )
+            project_id = int(created.id)
+        else:
+            self._repair_project(project_id, labels)
+        all_buckets = list(dict.fromkeys([*buckets, self._storage.artifact_bucket]))
+        ensure_storages(self._client, project_id, all_buckets, self._storage)
+        for bucket in all_buckets:
+            try:
+                if ensure_cors(bucket, self._url, self._storage):
+                    logger.info("added a CORS rule for Label Studio to the bucket %s", bucket)
+            except Misconfigured as error:
+                # The operator may have set it where our credentials can't look.
+                logger.warning("%s", error)
+        return project_id
+
+    def publish(self, project_id: int, item: PublicationItem) -> PublishedTask:
+        rate = frame_rate(item.probe)
+        config = self._config(project_id)
+        existing = self._find_task(project_id, task_key(item))
+        data = task_data(item, rate, existing[1] if existing else None)
+        body = prediction(item, config, rate, data[PAGE_FRAMES_FIELD])
+        check_prediction(body, config, item.probe.frame_count, len(data["keyframes"]))
+        task_id = self._ensure_task(project_id, data, existing)
+        prediction_id = self._ensure_prediction(task_id, body)
+        return PublishedTask(project_id, task_id, prediction_id, () if rate.constant else (VFR_WARNING,))
+
+    def task_url(self, project_id: int, task_id: int) -> str:
+        return f"{self._url}/projects/{project_id}/data?task={task_id}"
+
+    def _find_project(self, name: str) -> int | None:
+        """By the description, which names us: somebody else's project of the same title is not ours to change."""
+        with translated(f"looking for the project {name}"):
+            ids = [int(p.id) for p in self._client.projects.list() if p.description == _description(name)]
+        return min(ids, default=None)
+
+    def _repair_project(self, project_id: int, labels: list[str]) -> None:
+        config = self._config(project_id)
+        changes = dict(_PROJECT_SETTINGS)
+        if not config.shows(label_values(labels)):
+            # Labels people added stay: there may be annotations with them.
+            changes["label_config"] = labeling_config([*labels, *config.box_labels, *config.mask_labels])
+        with translated(f"bringing its project {project_id} up to date"):
+            self._client.projects.update(project_id, **changes)
+
+    def _config(self, project_id: int) -> KnownConfig:
+        with translated(f"reading the configuration of its project {project_id}"):
+            return read_config(self._client.projects.get(project_id).label_config or "")
+
+    def _find_task(self, project_id: int, key: str) -> tuple[int, dict[str, Any]] | None:
+        """Id and data of the task with that key; of several, the oldest."""
+        query = {
+            "filters": {
+                "conjunction": "and",
+                "items": [
+                    {
+                        "filter": f"filter:tasks:data.{KEY_FIELD}",
+                        "operator": "equal",
+                        "value": key,
+                        "type": "String",
+                    }
+                ],
+            },
+            "ordering": ["tasks:id"],
+        }
+        with translated(f"looking for the task {key}"):
+            # Data as stored: resolved, the addresses would be Label Studio's own.
+            tasks = self._client.tasks.list(
+                project=project_id, query=json.dumps(query), include="id,data", resolve_uri=False
+            )
+            found = [(int(task.id), dict(task.data)) for task in tasks]
+        return min(found, key=lambda task: task[0], default=None)
+
+    def _ensure_task(self, project_id: int, data: dict[str, Any], existing: tuple[int, dict[str, Any]] | None) -> int:
+        if existing is None:
+            with translated("making a task"):
+                return int(self._client.tasks.create(project=project_id, data=data).id)
+        task_id, known = existing
+        if known != data:
+            with translated(f"bringing its task {task_id} up to date"):
+                self._client.tasks.update(str(task_id), data=data)
+        return task_id
+
+    def _ensure_prediction(self, task_id: int, body: dict[str, Any]) -> int:
+        with translated(f"looking at the predictions of its task {task_id}"):
+            known = self._client.predictions.list(task=task_id)
+        ids = [int(p.id) for p in known if p.model_version == body["model_version"]]
+        if ids:
+            return min(ids)
+        with translated(f"adding a prediction to its task {task_id}"):
+            created = self._client.predictions.create(task=task_id, **body)
+        return int(created.id)
+
+
+def _description(name: str) -> str:
+    return f"Premask project: {name}"
