@@ -70,6 +70,9 @@ class PipelineSettings(Group):
     seed: int = 0
     keyframes: int = Field(4, ge=1, description="K0 of the method: how many moments are kept")
     link_iou: float = Field(0.5, gt=0, le=1, description="mask IoU from which two keyframes' detections are one thing")
+    min_support: float = Field(
+        0.5, ge=0, le=1, description="a track is kept if System 2 named it on this share of the keyframes that show it"
+    )
     max_duration_s: float = Field(4 * 3600.0, gt=0)
     max_frames: int = Field(500_000, ge=1)
     max_side_px: int = Field(8192, ge=16)

@@ -1,0 +1,97 @@
+"""Identity: which detections of different keyframes are the same thing. [Ours: the paper takes identity from ground truth.]
+
+Keyframe by keyframe in time, detections are matched to the tracks so far by the IoU of their propagated masks on all of the
+keyframes (Hungarian, with a threshold); what matches nothing begins a new track. A track's mask on a frame is
+that of its member whose keyframe lies nearest in time: the one that had the least way to drift. A track that most of the
+keyframes on which it can be seen did not name is a slip of System 2 or of SAM2, and is dropped.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from backend.domain import masks as rle
+from backend.domain.annotation import Mask
+from workers.pipeline.segmenter import BoxPrompt, Propagation
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedTrack:
+    """`members` index the detections. `masks` and `predicted_iou` by frame index, where the thing is visible."""
+
+    members: tuple[int, ...]
+    masks: dict[int, Mask]
+    predicted_iou: dict[int, float]
+
+
+def agreement(left: Propagation, right: Propagation, frames: Sequence[int]) -> float:
+    """Mean mask IoU over those of `frames` on which at least one of the two sees something; 0 if there is none."""
+    scores = []
+    for frame_index in frames:
+        a, b = left.masks.get(frame_index), right.masks.get(frame_index)
+        if a is not None and b is not None:
+            scores.append(rle.iou(a, b))
+        elif a is not None or b is not None:
+            scores.append(0.0)
+    return float(np.mean(scores)) if scores else 0.0
+
+
+def link(prompts: Sequence[BoxPrompt], propagations: Sequence[Propagation], threshold: float) -> list[LinkedTrack]:
+    """Tracks in the order in which their first detection appears. Detections that became no mask at all are left out."""
+    alive = [i for i, p in enumerate(propagations) if p.masks]
+    keyframes = sorted({prompts[i].frame_index for i in alive})
+    groups: list[list[int]] = []
+    for frame_index in keyframes:
+        here = [i for i in alive if prompts[i].frame_index == frame_index]
+        scores = np.zeros((len(groups), len(here)))
+        for row, members in enumerate(groups):
+            for column, candidate in enumerate(here):
+                scores[row, column] = max(
+                    agreement(propagations[m], propagations[candidate], keyframes)
+                    for m in members
+                )
+        taken = set()
+        for row, column in zip(*linear_sum_assignment(-scores), strict=True):
+            if scores[row, column] >= threshold:
+                groups[row].append(here[column])
+                taken.add(int(column))
+        groups += [[candidate] for column, candidate in enumerate(here) if column not in taken]
+    return [_merge(members, prompts, propagations) for members in groups]
+
+
+def support(track: LinkedTrack, prompts: Sequence[BoxPrompt], keyframes: Sequence[int]) -> float:
+    """Of the keyframes on which the track can be seen, the share on which System 2 named it.
+
+    A thing that enters late is not held against the keyframes before it came.
+    """
+    named = {prompts[m].frame_index for m in track.members}
+    seen = named | (set(track.masks) & set(keyframes))
+    return len(named) / len(seen)
+
+
+def corroborated(
+    tracks: Sequence[LinkedTrack], prompts: Sequence[BoxPrompt], keyframes: Sequence[int], min_support: float
+) -> list[LinkedTrack]:
+    """The tracks with at least `min_support`; where none has it, the best supported one alone."""
+    if not tracks:
+        return []
+    supports = [support(track, prompts, keyframes) for track in tracks]
+    floor = min(min_support, max(supports))
+    kept = [track for track, share in zip(tracks, supports, strict=True) if share >= floor]
+    if floor < min_support:
+        kept = [max(kept, key=lambda t: (len(t.members), float(np.mean(list(t.predicted_iou.values())))))]
+    return kept
+
+
+def _merge(members: list[int], prompts: Sequence[BoxPrompt], propagations: Sequence[Propagation]) -> LinkedTrack:
+    """On each frame, what the member with the nearest keyframe says: a mask, or that the thing is not visible."""
+    masks: dict[int, Mask] = {}
+    ious: dict[int, float] = {}
+    for frame_index in sorted(set().union(*(propagations[m].masks for m in members))):
+        nearest = min(members, key=lambda m: abs(prompts[m].frame_index - frame_index))
+        if frame_index in propagations[nearest].masks:
+            masks[frame_index] = propagations[nearest].masks[frame_index]
+            ious[frame_index] = propagations[nearest].predicted_iou[frame_index]
+    return LinkedTrack(tuple(members), masks, ious)

@@ -1,0 +1,267 @@
+"""The Omni-R1 pipeline at inference: sample, look (System 1), ground (System 2), carry (SAM2), link.
+
+Reads as the method does; the parts live beside this module. It differs from the paper in what the paper leaves open:
+identity across keyframes (`linking`), a streaming segmenter, and honest ends where the model finds nothing.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backend.domain.annotation import Annotation, Detection, Keyframe, Track, VideoProbe
+from backend.domain.errors import BadInput
+from backend.domain.frames import Sampling, sample_uniformly
+from backend.domain.runs import Mode, RunStatus, Stage
+from backend.ports import StageListener
+from backend.profiles import ModelProfile
+from backend.settings import PipelineSettings
+from integrations.media.decode import iter_frames, read_audio
+from integrations.media.probe import probe_video
+from workers.pipeline.frame_store import FrameStore
+from workers.pipeline.linking import LinkedTrack, corroborated, link
+from workers.pipeline.parsing import Moment
+from workers.pipeline.segmenter import BoxPrompt, Propagation, Segmenter
+from workers.pipeline.system1 import System1, System1Result
+from workers.pipeline.system2 import GroundedBox, System2
+from workers.pipeline.thinker import Thinker
+
+#: Two boxes of one answer that overlap this much are one thing said twice.
+_DUPLICATE_IOU = 0.9
+
+
+@dataclass(slots=True)
+class _Progress:
+    """Seconds by stage, warnings in order, and who is told about it."""
+
+    listener: StageListener | None
+    timings_s: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def stage(self, stage: Stage) -> Iterator[None]:
+        self.tell(stage, 0.0)
+        begin = time.perf_counter()
+        yield
+        spent = self.timings_s.get(stage.value, 0.0) + time.perf_counter() - begin
+        self.timings_s[stage.value] = round(spent, 4)
+
+    def tell(self, stage: Stage, share: float) -> None:
+        if self.listener is not None:
+            self.listener(stage, share)
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """A moment of System 1 at its source frame, and what System 2 found there."""
+
+    frame_index: int
+    moment: Moment
+    boxes: tuple[GroundedBox, ...]
+
+
+class OmniPipeline:
+    """One loaded set of models. Not thread safe: a worker process has one and runs one clip at a time."""
+
+    def __init__(self, profile: ModelProfile, settings: PipelineSettings, scratch_dir: Path | None = None) -> None:
+        self._profile, self._settings, self._scratch_dir = profile, settings, scratch_dir
+        thinker1 = Thinker(profile.system1.weights, profile.system1.dtype, profile.device)
+        shared = profile.system2.weights is None
+        thinker2 = thinker1 if shared else Thinker(profile.system2.weights, profile.system2.dtype, profile.device)
+        self._system1, self._system2 = System1(thinker1, profile.system1), System2(thinker2, profile.system2)
+        self._audio_rate_hz = thinker1.sample_rate_hz
+        self._segmenter = Segmenter(profile.segmenter, profile.device)
+
+    def annotate(
+        self, video_path: Path, instruction: str, mode: Mode, *, seed: int = 0, on_stage: StageListener | None = None
+    ) -> Annotation:
+        """Run the whole pipeline on one video for one instruction.
+
+        Raises `BadInput` when the video or the instruction can't be used. What the models write is never an exception: an
+        answer that can't be read ends as status no_target with outcome_code "unparsable" and the raw text.
+        """
+        self._check_instruction(instruction)
+        progress = _Progress(on_stage)
+        with progress.stage(Stage.DECODE):
+            probe = probe_video(video_path, self._settings)
+            sampling = sample_uniformly(probe.frame_count, *self._sampling_rule)
+            store = FrameStore(probe.frame_count, self._segmenter.size_px, self._scratch_dir)
+        with store:
+            with progress.stage(Stage.DECODE):
+                sampled = self._decode(video_path, probe, sampling, store, progress)
+                audio = self._listen(video_path, probe, mode, progress)
+            with progress.stage(Stage.SYSTEM1):
+                chosen = self._look(sampled, sampling, audio, instruction, mode, seed)
+                progress.warnings += chosen.answer.warnings
+            with progress.stage(Stage.SYSTEM2):
+                looked = self._ground(chosen, sampled, sampling, progress)
+            prompts = [BoxPrompt(k.frame_index, box.box_xyxy_px) for k in looked for box in k.boxes]
+            with progress.stage(Stage.SEGMENT):
+                propagations = self._segmenter.propagate(
+                    store, prompts, (probe.width, probe.height), lambda share: progress.tell(Stage.SEGMENT, share)
+                )
+        with progress.stage(Stage.LINK):
+            linked = self._link(looked, prompts, propagations, progress)
+        return self._assemble(probe, seed, chosen, looked, linked, propagations, sampled, progress)
+
+    @property
+    def _sampling_rule(self) -> tuple[int, float]:
+        return self._profile.system1.max_frames, self._profile.system1.nominal_fps
+
+    def _check_instruction(self, instruction: str) -> None:
+        limit = self._profile.system1.max_instruction_chars
+        if not instruction.strip():
+            raise BadInput("the instruction is empty", code="invalid_instruction")
+        if len(instruction) > limit:
+            raise BadInput(
+                f"the instruction has {len(instruction)} characters; model profile {self._profile.name} takes {limit}",
+                code="invalid_instruction",
+            )
+
+    def _decode(
+        self, path: Path, probe: VideoProbe, sampling: Sampling, store: FrameStore, progress: _Progress
+    ) -> dict[int, np.ndarray]:
+        """One pass over the file: every frame to the store, the sampled ones kept at source resolution."""
+        wanted, sampled = set(sampling.frame_indices), {}
+        for frame_index, image in iter_frames(path, probe):
+            store.write(frame_index, image)
+            if frame_index in wanted:
+                sampled[frame_index] = image
+            if frame_index % 32 == 0:
+                progress.tell(Stage.DECODE, frame_index / probe.frame_count)
+        return sampled
+
+    def _listen(self, path: Path, probe: VideoProbe, mode: Mode, progress: _Progress) -> np.ndarray | None:
+        """The whole sound in AVS mode, as far as the model can take it."""
+        if mode is Mode.VOS:
+            return None
+        if not probe.has_audio:
+            progress.warnings.append("the instruction asks about sound, and the video has none")
+            return None
+        limit_s = self._profile.system1.audio_max_s
+        if probe.duration_s > limit_s * 1.02:
+            progress.warnings.append(f"only the first {limit_s:g} s of {probe.duration_s:.1f} s of sound were heard")
+        audio = read_audio(path, self._audio_rate_hz, limit_s)
+        return audio if audio.size else None
+
+    def _look(
+        self, sampled: dict[int, np.ndarray], sampling: Sampling, audio: np.ndarray | None, instruction: str, mode: Mode,
+        seed: int,
+    ) -> System1Result:  # fmt: skip
+        frames = np.stack([sampled[i] for i in sampling.frame_indices])
+        keyframes = self._settings.keyframes
+        return self._system1.choose(frames, sampling, audio, instruction, mode, keyframes=keyframes, seed=seed)
+
+    def _ground(
+        self, chosen: System1Result, sampled: dict[int, np.ndarray], sampling: Sampling, progress: _Progress
+    ) -> list[_Looked]:
+        """System 2 on every keyframe, in one batch; several moments that fall on one frame are one keyframe."""
+        moments: dict[int, Moment] = {}
+        for moment in chosen.answer.moments:
+            frame_index = sampling.frame_index_at(moment.start_s)
+            if frame_index in moments:
+                progress.warnings.append(f"two moments fall on frame {frame_index}; the first was kept")
+            else:
+                moments[frame_index] = moment
+        images = [sampled[i] for i in moments]
+        groundings = self._system2.ground(images, [m.description for m in moments.values()]) if moments else []
+        looked = []
+        for (frame_index, moment), grounding in zip(moments.items(), groundings, strict=True):
+            progress.warnings += grounding.warnings
+            kept: list[GroundedBox] = []
+            for box in grounding.boxes:
+                if all(box.box_xyxy_px.iou(other.box_xyxy_px) < _DUPLICATE_IOU for other in kept):
+                    kept.append(box)
+            if not kept:
+                progress.warnings.append(f"System 2 found nothing on frame {frame_index}: {grounding.raw_output[:200]!r}")
+            looked.append(_Looked(frame_index, moment, tuple(kept)))
+        return looked
+
+    def _link(
+        self, looked: list[_Looked], prompts: list[BoxPrompt], propagations: list[Propagation], progress: _Progress
+    ) -> list[LinkedTrack]:
+        tracks = [t for t in link(prompts, propagations, self._settings.link_iou) if t.masks]
+        kept = corroborated(tracks, prompts, [k.frame_index for k in looked], self._settings.min_support)
+        for track in tracks:
+            if track not in kept:
+                where = ", ".join(str(prompts[m].frame_index) for m in track.members)
+                progress.warnings.append(
+                    f"the thing boxed on frame {where} was dropped: the other keyframes on which it can be seen don't name it"
+                )
+        return kept
+
+    def _assemble(
+        self, probe: VideoProbe, seed: int, chosen: System1Result, looked: list[_Looked], linked: list[LinkedTrack],
+        propagations: list[Propagation], sampled: dict[int, np.ndarray], progress: _Progress,
+    ) -> Annotation:  # fmt: skip
+        track_of = {member: index for index, track in enumerate(linked) for member in track.members}
+        keyframes, detection_index = [], 0
+        labels: dict[int, str] = {}
+        for position, keyframe in enumerate(looked):
+            detections = []
+            for index, box in enumerate(keyframe.boxes):
+                track_index = track_of.get(detection_index)
+                label = box.label or keyframe.moment.description
+                if track_index is not None:
+                    labels.setdefault(track_index, label)
+                detections.append(Detection(index, box.box_xyxy_px, label, round(box.score, 4), track_index))
+                detection_index += 1
+            keyframes.append(
+                Keyframe(
+                    keyframe.frame_index, position, round(probe.time_s(keyframe.frame_index), 6), keyframe.moment.start_s,
+                    keyframe.moment.end_s, keyframe.moment.description, tuple(detections),
+                )  # fmt: skip
+            )
+        tracks = tuple(
+            Track(i, labels[i], round(float(np.mean(list(t.predicted_iou.values()))), 4), t.masks)
+            for i, t in enumerate(linked)
+        )
+        if lost := sum(not p.masks for p in propagations):
+            progress.warnings.append(f"{lost} of {len(propagations)} boxes became no mask and are in no track")
+        status, outcome = _outcome(chosen, looked, tracks)
+        return Annotation(
+            probe=probe, status=status, outcome_code=outcome, reasoning=chosen.answer.reasoning,
+            raw_output=chosen.raw_output, keyframes=tuple(keyframes), tracks=tracks, timings_s=progress.timings_s,
+            warnings=tuple(progress.warnings), model=self._provenance(seed),
+            keyframe_images={k.frame_index: sampled[k.frame_index] for k in looked},
+        )  # fmt: skip
+
+    def _provenance(self, seed: int) -> dict[str, Any]:
+        profile = self._profile
+        parts = {
+            "system1": profile.system1.weights,
+            "system2": profile.system2.weights or profile.system1.weights,
+            "segmenter": profile.segmenter.weights,
+        }
+        return {
+            "profile": profile.name,
+            "digest": profile.digest,
+            "seed": seed,
+            "trained_on": {role: weights.trained_on for role, weights in parts.items()},
+        }
+
+
+def _outcome(
+    chosen: System1Result, looked: list[_Looked], tracks: tuple[Track, ...]
+) -> tuple[RunStatus, str | None]:
+    """Succeeded, or no_target with the reason: unparsable, no_box, no_mask."""
+    if tracks:
+        return RunStatus.SUCCEEDED, None
+    if not chosen.answer.moments:
+        return RunStatus.NO_TARGET, "unparsable"
+    return RunStatus.NO_TARGET, "no_mask" if any(k.boxes for k in looked) else "no_box"
+
+
+def load_pipeline(
+    profile: ModelProfile, settings: PipelineSettings, torch_threads: int | None = None, scratch_dir: Path | None = None
+) -> OmniPipeline:
+    """Load the profile's three models into this process (seconds here, minutes at full size)."""
+    import torch
+
+    if torch_threads is not None:
+        torch.set_num_threads(torch_threads)
+    return OmniPipeline(profile, settings, scratch_dir)

@@ -1,0 +1,170 @@
+"""What the models write, read tolerantly: System 1's moments and System 2's boxes.
+
+Malformed output never raises: what is valid is used, what is dropped is said in `warnings`. System 1 is asked for
+`<think>…</think><answer>…</answer>` with JSON objects of `start_time`, `end_time`, `description`; it writes them with
+or without list brackets and commas, and at times without the answer tags (appendix, Figures 3 and 4).
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, TypeGuard
+
+_THINK = re.compile(r"<think>(.*?)(?:</think>|$)", re.S)
+_ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.S)
+_TIME = re.compile(r"^\s*(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?|\.\d+)\s*s?\s*$")
+_DECODER = json.JSONDecoder(strict=False)
+#: Above this many moments the best spread is searched greedily: the number of subsets would explode.
+_EXHAUSTIVE_LIMIT = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One chosen moment in nominal seconds, with the description that finds the target in that single image."""
+
+    start_s: float
+    end_s: float
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class System1Answer:
+    """`moments` ascend in time; at most the number asked for. `warnings` say what was dropped and why."""
+
+    reasoning: str
+    moments: tuple[Moment, ...]
+    warnings: tuple[str, ...]
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether it is a finite number of a size that a float holds exactly enough."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e15 < value < 1e15
+
+
+def parse_time_s(value: object) -> float | None:
+    """Seconds of `mm:ss.ff`, `h:mm:ss`, `ss.f` or a number (a decimal fraction: ".5" is half a second); None if neither."""
+    if _is_number(value):
+        return float(value) if value >= 0 else None
+    match = _TIME.match(value) if isinstance(value, str) and len(value) < 64 else None
+    if match is None:
+        return None
+    hours, minutes, seconds_text = match.groups()
+    return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds_text)
+
+
+def _json_values(text: str) -> Iterator[Any]:
+    """Every JSON object or list that begins somewhere in the text, outermost first, in order."""
+    position = 0
+    while (brace := re.compile(r"[\[{]").search(text, position)) is not None:
+        try:
+            value, position = _DECODER.raw_decode(text, brace.start())
+        except (ValueError, RecursionError):  # ValueError: malformed, or a number of thousands of digits
+            position = brace.start() + 1
+            continue
+        yield value
+
+
+def _objects(value: Any, key: str) -> Iterator[dict[str, Any]]:
+    """Dictionaries within `value` that hold `key`; others are looked into, so that wrappers don't matter."""
+    pending = [value]
+    while pending:
+        current = pending.pop(0)
+        if isinstance(current, dict):
+            if key in current:
+                yield current
+            else:
+                pending = [v for v in current.values() if isinstance(v, dict | list)] + pending
+        elif isinstance(current, list):
+            pending = [v for v in current if isinstance(v, dict | list)] + pending
+
+
+def _moment(item: dict[str, Any], duration_s: float) -> Moment | str:
+    """The item as a moment, or the reason why it is dropped."""
+    description = item.get("description")
+    start_s, end_s = parse_time_s(item.get("start_time")), parse_time_s(item.get("end_time"))
+    if not isinstance(description, str) or not description.strip():
+        return "it has no description"
+    if start_s is None or end_s is None:
+        return f"its times {item.get('start_time')!r} to {item.get('end_time')!r} can't be read"
+    if start_s > end_s:
+        return f"it starts at {start_s:g} s, after its end at {end_s:g} s"
+    if start_s > duration_s:
+        return f"it starts at {start_s:g} s, beyond the clip's {duration_s:g} s"
+    return Moment(start_s, min(end_s, duration_s), " ".join(description.split())[:500])
+
+
+def best_spread(moments: list[Moment], count: int) -> list[Moment]:
+    """The `count` moments that lie best apart: the largest smallest gap between neighbours, then the widest spread."""
+    ordered = sorted(moments, key=lambda m: m.start_s)
+    if len(ordered) <= count:
+        return ordered
+    if count == 1:
+        return [ordered[len(ordered) // 2]]
+    if len(ordered) > _EXHAUSTIVE_LIMIT:
+        picks = {round(i * (len(ordered) - 1) / (_EXHAUSTIVE_LIMIT - 1)) for i in range(_EXHAUSTIVE_LIMIT)}
+        ordered = [ordered[i] for i in sorted(picks)]
+        if len(ordered) <= count:
+            return ordered
+
+    def spread(chosen: tuple[Moment, ...]) -> tuple[float, float]:
+        starts = [m.start_s for m in chosen]
+        return min(b - a for a, b in zip(starts, starts[1:], strict=False)), starts[-1] - starts[0]
+
+    return list(max(combinations(ordered, count), key=spread))
+
+
+def parse_system1(text: str, duration_s: float, count: int) -> System1Answer:
+    """Read System 1's completion for a clip of `duration_s` nominal seconds; keep the `count` best distributed moments."""
+    think, answer = _THINK.search(text), _ANSWER.search(text)
+    body = answer.group(1) if answer else (text[think.end() :] if think else text)
+    reasoning = think.group(1).strip() if think else text[: text.find("{")].strip() if "{" in text else text.strip()
+    moments: dict[float, Moment] = {}
+    warnings: list[str] = []
+    items = [item for value in _json_values(body) for item in _objects(value, "start_time")]
+    for position, item in enumerate(items):
+        moment = _moment(item, duration_s)
+        if isinstance(moment, str):
+            warnings.append(f"System 1's moment {position} was dropped: {moment}")
+        elif moment.start_s in moments:
+            warnings.append(f"System 1's moment {position} was dropped: it repeats the start {moment.start_s:g} s")
+        else:
+            moments[moment.start_s] = moment
+    kept = best_spread(list(moments.values()), count)
+    if len(kept) < len(moments):
+        warnings.append(f"System 1 chose {len(moments)} moments; the {len(kept)} best distributed were kept")
+    return System1Answer(reasoning, tuple(kept), tuple(warnings))
+
+
+@dataclass(frozen=True, slots=True)
+class RawBox:
+    """A box as System 2 wrote it, in the model's own coordinates."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    label: str
+
+
+def _raw_box(item: dict[str, Any]) -> RawBox | None:
+    numbers = item["bbox_2d"]
+    if not isinstance(numbers, list) or len(numbers) != 4:
+        return None
+    if not all(_is_number(n) for n in numbers):
+        return None
+    label = item.get("label")
+    return RawBox(*(float(n) for n in numbers), label=" ".join(label.split())[:200] if isinstance(label, str) else "")
+
+
+def parse_system2(text: str) -> tuple[tuple[RawBox, ...], tuple[str, ...]]:
+    """The boxes in System 2's completion, in order, and what was dropped. Coordinates are not checked here."""
+    boxes, warnings = [], []
+    for item in (item for value in _json_values(text) for item in _objects(value, "bbox_2d")):
+        box = _raw_box(item)
+        if box is None:
+            warnings.append(f"System 2's box {str(item['bbox_2d'])[:60]} was dropped: it is not four finite numbers")
+        else:
+            boxes.append(box)
+    return tuple(boxes), tuple(warnings)

@@ -1,0 +1,66 @@
+"""System 1: looks at the whole clip at low resolution, chooses moments, rewrites the instruction for a single image.
+
+Prompt and presentation follow Figures 1 and 2 of the appendix; the words live in the profile's template folder.
+"""
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+
+from backend.domain.frames import Sampling
+from backend.domain.runs import Mode
+from backend.profiles import System1Profile
+from workers.pipeline.parsing import System1Answer, parse_system1
+from workers.pipeline.prompts import load_template, neutralise
+from workers.pipeline.thinker import Prompt, Thinker
+
+
+@dataclass(frozen=True, slots=True)
+class System1Result:
+    raw_output: str
+    confidence: float
+    answer: System1Answer
+
+
+class System1:
+    def __init__(self, thinker: Thinker, profile: System1Profile) -> None:
+        self._thinker, self._profile = thinker, profile
+        self._templates = {mode: load_template(profile.prompts, f"system1_{mode}") for mode in Mode}
+
+    def prompt_text(
+        self, instruction: str, mode: Mode, duration_s: float, audio_duration_s: float, keyframes: int, seed: int
+    ) -> str:
+        """The user's turn in words. The example timestamps are drawn from `seed`, so that none can be learned by heart."""
+        draw = random.Random(seed)  # noqa: S311
+        start_s = round(draw.uniform(0, max(0.0, duration_s - 0.5)) * 2) / 2
+        return self._templates[mode].format(
+            instruction=neutralise(instruction),
+            duration_s=f"{duration_s:g}",
+            audio_duration_s=f"{audio_duration_s:g}",
+            keyframes=keyframes,
+            example_start=f"{start_s % 60:05.2f}",
+            example_end=f"{(start_s + 0.5) % 60:05.2f}",
+        )
+
+    def choose(
+        self, frames: np.ndarray, sampling: Sampling, audio: np.ndarray | None, instruction: str, mode: Mode,
+        *, keyframes: int, seed: int,
+    ) -> System1Result:  # fmt: skip
+        """Ask once. `frames`: (n, H, W, 3) uint8 RGB, the sampled frames; `audio`: float32 mono at the model's rate."""
+        seconds = sampling.nominal_duration_s
+        audio_s = 0.0 if audio is None else audio.size / self._thinker.sample_rate_hz
+        text = self.prompt_text(instruction, mode, seconds, audio_s, keyframes, seed)
+        parts = {"text": {"type": "text", "text": text}, "video": {"type": "video", "video": "sampled frames"}}
+        if audio is not None:
+            parts["audio"] = {"type": "audio", "audio": "whole sound"}
+        content = tuple(parts[name] for name in self._profile.content_order if name in parts)
+        [completion] = self._thinker.generate(
+            [Prompt(content, video=frames, audio=audio)],
+            min_pixels=self._profile.min_pixels,
+            max_pixels=self._profile.max_pixels,
+            max_new_tokens=self._profile.max_new_tokens,
+            fps=sampling.nominal_fps,
+        )
+        answer = parse_system1(completion.text, seconds, keyframes)
+        return System1Result(completion.text, completion.confidence, answer)
