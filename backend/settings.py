@@ -53,8 +53,8 @@ class LabelStudioSettings(Group):
     api_key: SecretStr | None = None
     track_iou_floor: float = Field(0.9, gt=0, le=1, description="interpolated boxes keep at least this IoU with the dense ones")
     timeout_s: float = Field(60.0, gt=0)
-    #: At one try every five minutes at last, most of a day; then the publication is `failed` until somebody reopens it.
-    max_attempts: int = Field(200, ge=1)
+    #: So often the server may refuse or fail at a publication (being away doesn't count); then it is `failed`.
+    max_attempts: int = Field(20, ge=1)
 
 
 class WorkerSettings(Group):

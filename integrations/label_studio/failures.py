@@ -8,7 +8,8 @@ from label_studio_sdk.core.api_error import ApiError
 
 from backend.domain.errors import BadInput, Misconfigured, PremaskError, ServiceUnavailable
 
-_TRY_AGAIN = frozenset({408, 425, 429})
+#: The server, or what stands before it, is away or busy.
+_AWAY = frozenset({408, 425, 429, 502, 503, 504})
 _EXCERPT = 300
 
 
@@ -16,8 +17,9 @@ _EXCERPT = 300
 def translated(doing: str) -> Iterator[None]:
     """Run calls to Label Studio; `doing` completes "Label Studio, …:" in the message of what is raised.
 
-    No answer, 5xx and 429 → `ServiceUnavailable`; 401 and 403 → `Misconfigured`; other refusals → `BadInput` with the
-    server's words (code `labeling_tool_refused`).
+    No answer, 429 and 502 to 504 → `ServiceUnavailable`; other 5xx too, with the code `labeling_tool_error`, as they
+    may come back for ever; 401 and 403 → `Misconfigured`; other refusals → `BadInput` with the server's words (code
+    `labeling_tool_refused`).
     """
     try:
         yield
@@ -29,8 +31,10 @@ def translated(doing: str) -> Iterator[None]:
 
 def _as_ours(error: ApiError, doing: str) -> PremaskError:
     status = error.status_code
-    if status is None or status >= 500 or status in _TRY_AGAIN:
+    if status is None or status in _AWAY:
         return ServiceUnavailable(f"Label Studio, {doing}: answered {status}")
+    if status >= 500:
+        return ServiceUnavailable(f"Label Studio, {doing}: answered {status}", code="labeling_tool_error")
     if status in (401, 403):
         return Misconfigured(f"Label Studio, {doing}: refused the key ({status}); check PREMASK__LABEL_STUDIO__API_KEY")
     return BadInput(f"Label Studio, {doing}: {status} {str(error.body)[:_EXCERPT]}", code="labeling_tool_refused")

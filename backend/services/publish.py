@@ -1,0 +1,183 @@
+"""A run's result goes to the labeling tool: read in a short transaction, sent with none open, recorded in another.
+
+Delivered any number of times a publication is made once: the tool looks for what an earlier attempt left, and a lock
+keeps a second worker waiting meanwhile.
+"""
+
+import logging
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from backend.db.repositories import publications as repository
+from backend.db.repositories import runs as run_rows
+from backend.db.session import SessionFactory, session_scope
+from backend.db.tables import Publication, Run, TrackRow
+from backend.domain.annotation import Box, Mask
+from backend.domain.errors import BadInput, Misconfigured, ServiceUnavailable
+from backend.domain.runs import PUBLISHABLE, Mode, RunStatus
+from backend.domain.text import storable
+from backend.domain.tracks import BoxKeyframe
+from backend.ports import LabelingTool, PublicationItem, PublicationPage, PublicationTrack, PublishedTask
+from backend.services.videos import probe_of
+from backend.settings import LabelStudioSettings, StorageSettings
+
+log = logging.getLogger(__name__)
+
+_TARGET = "label_studio:"
+_DIGEST_SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """One publication to be made."""
+
+    publication_id: int
+    project_id: int
+    item: PublicationItem
+
+
+def publish_run(
+    factory: SessionFactory,
+    labeling_tool: LabelingTool,
+    run_id: int,
+    storage: StorageSettings,
+    labeling: LabelStudioSettings,
+) -> None:
+    """Make the run's pending publications; none pending: nothing happens.
+
+    Raises `NotFound` for an unknown run, and `ServiceUnavailable` when it is to be tried again: the publication is then
+    still pending and carries the error. One that can never succeed, or has been refused `labeling.max_attempts` times,
+    becomes `failed`, without an exception. A tool that doesn't answer costs no attempt, however long it is away.
+    """
+    with session_scope(factory) as session:
+        run = run_rows.get(session, run_id)
+        video_id, instruction_id = run.video_id, run.instruction_id
+        pending = [publication.id for publication in repository.pending_of(session, run_id)]
+    for publication_id in pending:
+        with repository.exclusive(factory, video_id, instruction_id, patience_s=labeling.timeout_s):
+            if _begin(factory, publication_id, labeling.max_attempts):
+                order = _read(factory, publication_id, storage)
+                if order is not None:
+                    _carry_out(factory, labeling_tool, order, labeling.max_attempts)
+
+
+def _begin(factory: SessionFactory, publication_id: int, max_attempts: int) -> bool:
+    """Count the attempt, in a transaction that ends before the work begins. False: nothing is left to be done."""
+    with session_scope(factory) as session:
+        publication = repository.lock_pending(session, publication_id)
+        if publication is None:
+            return False
+        if publication.attempts >= max_attempts:
+            # The attempts before ended without a word: they killed their worker.
+            publication.state = "failed"
+            publication.last_error = publication.last_error or f"{publication.attempts} attempts, none of which ended"
+            return False
+        publication.attempts += 1
+        return True
+
+
+def _read(factory: SessionFactory, publication_id: int, storage: StorageSettings) -> _Order | None:
+    """What is to be sent. None: it can't be, and the publication has failed with the reason."""
+    with session_scope(factory) as session:
+        publication = repository.lock_pending(session, publication_id)
+        if publication is None:
+            return None
+        run = run_rows.get_whole(session, publication.run_id)
+        try:
+            return _Order(publication.id, _project_id(publication), _item(session, run, storage))
+        except BadInput as error:
+            _fail(publication, error)
+            return None
+
+
+def _carry_out(factory: SessionFactory, labeling_tool: LabelingTool, order: _Order, max_attempts: int) -> None:
+    try:
+        published = labeling_tool.publish(order.project_id, order.item)
+    except BadInput as error:
+        with session_scope(factory) as session:
+            publication = repository.lock_pending(session, order.publication_id)
+            if publication is not None:
+                _fail(publication, error)
+        return
+    except (ServiceUnavailable, Misconfigured) as error:
+        if _note_failure(factory, order.publication_id, error, max_attempts):
+            raise ServiceUnavailable(str(error)) from error
+        return
+    _note_success(factory, order, published)
+
+
+def _note_success(factory: SessionFactory, order: _Order, published: PublishedTask) -> None:
+    with session_scope(factory) as session:
+        publication = repository.lock_pending(session, order.publication_id)
+        if publication is None:
+            return
+        repository.set_published(publication, published.task_id, published.prediction_id)
+        run = run_rows.lock(session, order.item.run_id)
+        run.warnings = list(dict.fromkeys([*run.warnings, *published.warnings]))
+
+
+def _note_failure(factory: SessionFactory, publication_id: int, error: Exception, max_attempts: int) -> bool:
+    """Write the error down; whether the publication is to be tried again."""
+    with session_scope(factory) as session:
+        publication = repository.lock_pending(session, publication_id)
+        if publication is None:
+            return False
+        if isinstance(error, ServiceUnavailable) and error.code == ServiceUnavailable.code:
+            publication.attempts -= 1
+        elif publication.attempts >= max_attempts:
+            _fail(publication, error)
+            return False
+        publication.last_error = storable(str(error))
+        return True
+
+
+def _fail(publication: Publication, error: Exception) -> None:
+    publication.state = "failed"
+    publication.last_error = storable(str(error))
+    log.error("publication %d of run %d failed: %s", publication.id, publication.run_id, error)
+
+
+def _project_id(publication: Publication) -> int:
+    number = publication.target.removeprefix(_TARGET)
+    if not publication.target.startswith(_TARGET) or not number.isdigit():
+        raise BadInput(f"no labeling tool is known for the target {publication.target!r}", code="unknown_target")
+    return int(number)
+
+
+def _item(session: Session, run: Run, storage: StorageSettings) -> PublicationItem:
+    """What is shown of the run, its masks on the keyframes only. Raises `BadInput` where there is no result."""
+    if run.status not in PUBLISHABLE:
+        raise BadInput(f"run {run.id} is {run.status}: there is nothing to show", code="nothing_to_publish")
+    probe = probe_of(run.video)
+    frames = [row.frame_index for row in run.keyframes]
+    masks = repository.masks_on(session, [row.id for row in run.tracks], frames, probe.height, probe.width)
+    return PublicationItem(
+        run_id=run.id,
+        video_id=run.video_id,
+        instruction_id=run.instruction_id,
+        instruction=run.instruction.text,
+        mode=Mode(run.instruction.mode),
+        video_uri=f"s3://{run.video.bucket}/{run.video.key}",
+        probe=probe,
+        status=RunStatus(run.status),
+        outcome_code=run.outcome_code,
+        reasoning=run.reasoning or "",
+        pages=tuple(
+            PublicationPage(
+                row.frame_index, row.time_s, row.description, f"s3://{storage.artifact_bucket}/{row.image_key}"
+            )
+            for row in run.keyframes
+        ),
+        # A track that is visible nowhere has nothing to show.
+        tracks=tuple(_track(row, masks.get(row.id, {})) for row in run.tracks if row.box_keyframes),
+        model_version=f"{run.model_version.profile_name}@{run.model_version.digest[:_DIGEST_SHOWN]}",
+    )
+
+
+def _track(row: TrackRow, masks: dict[int, Mask]) -> PublicationTrack:
+    box_keyframes = tuple(
+        BoxKeyframe(int(frame_index), Box(float(x1), float(y1), float(x2), float(y2)), bool(visible))
+        for frame_index, x1, y1, x2, y2, visible in row.box_keyframes
+    )
+    return PublicationTrack(row.index, row.label, row.score, box_keyframes, masks)
