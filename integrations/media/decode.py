@@ -11,6 +11,7 @@ import numpy as np
 
 from backend.domain.annotation import VideoProbe
 from backend.domain.errors import UnreadableVideo
+from integrations.media.container import open_container, video_stream
 
 
 def iter_frames(path: Path, probe: VideoProbe) -> Iterator[tuple[int, np.ndarray]]:
@@ -20,10 +21,8 @@ def iter_frames(path: Path, probe: VideoProbe) -> Iterator[tuple[int, np.ndarray
     """
     frame_index = -1
     try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            for frame_index, frame in enumerate(container.decode(stream)):
+        with open_container(path) as container:
+            for frame_index, frame in enumerate(container.decode(video_stream(container))):
                 if frame_index == probe.frame_count:
                     return
                 image = frame.to_ndarray(format="rgb24")
@@ -44,7 +43,7 @@ def read_audio(path: Path, sample_rate_hz: int, max_s: float) -> np.ndarray:
     limit, chunks, count = int(max_s * sample_rate_hz), [], 0
     resampler = av.AudioResampler(format="flt", layout="mono", rate=sample_rate_hz)
     try:
-        with av.open(str(path)) as container:
+        with open_container(path) as container:
             if not container.streams.audio:
                 return np.zeros(0, np.float32)
             for frame in container.decode(container.streams.audio[0]):
