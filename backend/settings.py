@@ -6,6 +6,7 @@ The TOML file is `premask.toml` in the working directory, or what `PREMASK_CONFI
 import os
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -91,6 +92,11 @@ class ApiSettings(Group):
     api_key: SecretStr | None = None
 
 
+class LogSettings(Group):
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    json_lines: bool = Field(False, description="one JSON object a line, with the run's id")
+
+
 class LocalSettings(Group):
     """The embedded stack of `premask up` and `premask demo`."""
 
@@ -110,6 +116,7 @@ class Settings(BaseSettings):
     pipeline: PipelineSettings = PipelineSettings()
     model: ModelSettings = ModelSettings()
     api: ApiSettings = ApiSettings()
+    log: LogSettings = LogSettings()
     local: LocalSettings = LocalSettings()
 
     @classmethod

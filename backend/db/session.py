@@ -6,7 +6,7 @@ Services flush, never commit: `session_scope` is the boundary of a request or of
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from backend.settings import DatabaseSettings
@@ -28,6 +28,18 @@ def make_engine(settings: DatabaseSettings) -> Engine:
 def make_session_factory(engine: Engine) -> SessionFactory:
     # Rows are handed out after the commit (API answers, task inputs); loading them again would need a new session.
     return sessionmaker(engine, expire_on_commit=False)
+
+
+@contextmanager
+def try_lock(engine: Engine, key: int) -> Iterator[bool]:
+    """Whether this process alone holds that lock meanwhile; it goes with the connection, so a dead holder has none."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        held = bool(connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}))
+        try:
+            yield held
+        finally:
+            if held:
+                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": key})
 
 
 @contextmanager

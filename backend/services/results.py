@@ -60,6 +60,12 @@ def open_publication(session: Session, run: Run) -> None:
     outbox.dispatch_publication(session, publication)
 
 
+def postpone_publication(session: Session, run_id: int) -> None:
+    """The labeling tool is out: try later, without an end. Two messages become one."""
+    for publication in repository.lock_pending_publications(session, run_id):
+        outbox.dispatch_publication(session, publication, delay_s=runs.OUTAGE_WAIT_S)
+
+
 def load_annotation(session: Session, run_id: int) -> Annotation:
     """The recorded result, whole, without the keyframes' pictures. Raises `NotFound` where there is none."""
     run = run_rows.get_whole(session, run_id)

@@ -1,4 +1,4 @@
-"""The life of a run: claimed under a lease and a fence, moved through stages, ended once; given back, retried, cancelled.
+"""The life of a run: claimed under lease and fence, moved through stages, ended once; given back, retried, cancelled.
 
 Every write of a worker is conditional on the fence it got with its claim: when another worker claimed the run, or a
 person cancelled it, `FenceLost` is raised and nothing is written. `services.results` records what a run found.
@@ -50,7 +50,7 @@ class Claim:
 
 
 def claim(session: Session, run_id: int, worker: str, settings: WorkerSettings) -> Claim | None:
-    """Take the run for `settings.lease_s` seconds: if it is queued, or running with its lease over. None: it is not free.
+    """Take the run for `settings.lease_s` seconds: if it is queued, or running with its lease over. None: not free.
 
     The attempt is counted here, in a transaction that ends before the work begins; a run that ended none of its
     `settings.max_attempts` is quarantined instead of being claimed once more.

@@ -1,4 +1,4 @@
-"""Probing: a pending video becomes readable and its runs go to the GPU, or unreadable and its runs fail with the reason."""
+"""Probing: a pending video becomes readable, its runs go to the GPU; or unreadable, its runs fail with the reason."""
 
 import logging
 
@@ -40,7 +40,7 @@ def postpone_probe(session: Session, video_id: int) -> None:
     """A service is out: probe later, and don't count the attempt."""
     video = repository.lock(session, video_id)
     if video.probe_status == "pending":
-        video.probe_attempt -= 1
+        video.probe_attempt = max(0, video.probe_attempt - 1)
         outbox.dispatch_probe(session, video, delay_s=runs.OUTAGE_WAIT_S)
 
 

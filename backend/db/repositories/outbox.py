@@ -67,6 +67,14 @@ def alive(session: Session, within_s: float) -> dict[str, datetime]:
     return {row.queue: row.last for row in rows}
 
 
+def delete_heartbeats_of(session: Session, name: str) -> None:
+    session.execute(
+        delete(WorkerHeartbeat).where(
+            (WorkerHeartbeat.name == name) | func.starts_with(WorkerHeartbeat.name, f"{name}/")
+        )
+    )
+
+
 def delete_heartbeats(session: Session, older_than_s: float) -> None:
     session.execute(
         delete(WorkerHeartbeat).where(WorkerHeartbeat.seen_at < func.now() - timedelta(seconds=older_than_s))

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import psycopg
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -93,6 +93,19 @@ def masks_of(session: Session, track_id: int, height: int, width: int) -> dict[i
         frame_index: Mask(height, width, counts, area, Box(x1, y1, x2, y2))
         for frame_index, counts, area, x1, y1, x2, y2 in rows
     }
+
+
+def lock_pending_publications(session: Session, run_id: int) -> Sequence[Publication]:
+    """The run's pending publications, without those for which a later message is already written."""
+    return session.scalars(
+        select(Publication)
+        .where(
+            Publication.run_id == run_id,
+            Publication.state == "pending",
+            func.coalesce(Publication.dispatched_at, Publication.created_at) <= func.clock_timestamp(),
+        )
+        .with_for_update()
+    ).all()
 
 
 def ensure_publication(session: Session, run_id: int, target: str) -> Publication:

@@ -1,0 +1,1 @@
+"""The broker: Celery over Valkey or Redis."""

@@ -1,0 +1,53 @@
+"""What beat asks for, on the io queue: sending, reaping, listing, forgetting."""
+
+import logging
+
+from backend.db.session import try_lock
+from backend.domain.errors import ServiceUnavailable
+from backend.services import outbox, runs
+from backend.services import reconcile as listing
+from workers.app import app
+from workers.task import PremaskTask
+
+log = logging.getLogger(__name__)
+
+_RECONCILE_LOCK = 7_077_003
+
+
+@app.task(name="maintenance.relay", bind=True)  # type: ignore[untyped-decorator]
+def relay(self: PremaskTask) -> None:
+    """Send what no commit could send itself: messages for later, and those of an outage."""
+    outbox.relay(self.container.sessions, self.container.queue)
+
+
+@app.task(name="maintenance.reap", bind=True)  # type: ignore[untyped-decorator]
+def reap(self: PremaskTask) -> None:
+    """Queue again what a dead worker or broker took with it."""
+    try:
+        idle = {queue for queue in (outbox.GPU_QUEUE, outbox.IO_QUEUE) if self.container.queue.depth(queue) == 0}
+    except ServiceUnavailable as error:
+        log.warning("only leases are looked at: %s", error)
+        idle = set()
+    with self.transaction() as session:
+        found = runs.reap(session, self.container.settings.worker, idle)
+    if any(found.values()):
+        log.warning("sent again: %s", found)
+
+
+@app.task(name="maintenance.reconcile", bind=True)  # type: ignore[untyped-decorator]
+def reconcile(self: PremaskTask) -> None:
+    """List the storage for what no event told. One at a time: a listing may take longer than its interval."""
+    container = self.container
+    with try_lock(container.engine, _RECONCILE_LOCK) as alone:
+        if alone:
+            found = listing.reconcile(
+                container.sessions, container.store, container.settings.ingest, container.run_spec
+            )
+            if found:
+                outbox.relay(container.sessions, container.queue)
+
+
+@app.task(name="maintenance.prune", bind=True)  # type: ignore[untyped-decorator]
+def prune(self: PremaskTask) -> None:
+    with self.transaction() as session:
+        outbox.prune(session)
