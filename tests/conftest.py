@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +9,11 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from pydantic import SecretStr
 
+from backend.db.migrate import upgrade
+from backend.db.session import make_engine
+from backend.settings import DatabaseSettings
 from integrations.local import postgres, seaweedfs, valkey
 from integrations.local.accounts import REFUGE
 from integrations.local.service import running
@@ -26,9 +28,14 @@ def local_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StateDir]:
     """The state folder of the session's services. As root, Postgres' data lies in a refuge, removed here."""
     state = StateDir(tmp_path_factory.mktemp("premask-state"), well_known_ports=False)
     yield state
+    remove_refuge(state.identity)
+
+
+def remove_refuge(identity: str) -> None:
+    """What the state folder of that identity has outside of itself."""
     for folder in REFUGE.glob(f"premask-{os.geteuid()}-*"):
         mark = folder / "identity"
-        if mark.exists() and mark.read_text() == state.identity:
+        if mark.exists() and mark.read_text() == identity:
             shutil.rmtree(folder)
 
 
@@ -50,11 +57,9 @@ def migrated_template(postgres_server: postgres.Postgres) -> str:
     """The name of a database on which the Alembic migrations have been run once."""
     with postgres_server.connect() as connection:
         connection.execute(f"CREATE DATABASE {TEMPLATE}")
-    environment = {**os.environ, "PREMASK__DATABASE__URL": postgres_server.url(TEMPLATE)}
-    command = [sys.executable, "-m", "backend.cli.main", "db", "upgrade"]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.fail(f"premask db upgrade failed:\n{done.stdout}{done.stderr}")
+    engine = make_engine(DatabaseSettings(url=SecretStr(postgres_server.url(TEMPLATE))))
+    upgrade(engine)
+    engine.dispose()
     return TEMPLATE
 
 

@@ -27,7 +27,7 @@ def main() -> None:
     groups: set[int] = set()
     for line in sys.stdin:
         (groups.add if line[0] == "+" else groups.discard)(int(line[1:]))
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + (float(sys.argv[1]) if len(sys.argv) > 1 else PATIENCE_S)
     while (left := [group for group in groups if is_there(group)]) and time.monotonic() < deadline:
         time.sleep(0.05)
     for group in left:

@@ -35,8 +35,9 @@ class Stack:
         with_label_studio: bool = True,
         with_app: bool = True,
         label_studio_venv: Path = Path(".venv-label-studio"),
+        well_known_ports: bool = True,
     ) -> None:
-        self.state = StateDir(state_dir)
+        self.state = StateDir(state_dir, well_known_ports=well_known_ports)
         self.console = Console(quiet=quiet)
         self.environment: dict[str, str] = {}
         self.urls: dict[str, str] = {}
