@@ -1,8 +1,8 @@
 """The labeling configuration of a Premask project, and what an existing one allows.
 
 One configuration for both: boxes as tracks over the video, and masks on pages that show the keyframes, because the
-open-source Label Studio has no masks on video. The text stands at the right, so that nothing pushes the video off a
-laptop's screen.
+open-source Label Studio has no masks on video. The text stands at the right of the video, or beneath it in a narrow
+window.
 """
 
 from collections.abc import Iterable
@@ -17,28 +17,43 @@ DEFAULT_LABEL = "target"
 VIDEO, BOX, BOX_LABELS, PAGES, MASK, GUIDE = "video", "box", "label", "keyframes", "mask", "guide"
 _COLOURS = ("#e4572e", "#17bebb", "#ffc914", "#2e86ab", "#76b041", "#a23b72", "#f18f01", "#5f4bb6")
 
+#: The player's controls are this wide and don't shrink; with the text beside them it takes so much.
+_SIDE_BY_SIDE_PX = 1010
+
 _TEMPLATE = """\
 <View>
   <Style>
-    .premask {{ display: flex; gap: 16px; align-items: flex-start; }}
-    .premask-media {{ flex: 3 1 0; min-width: 0; }}
-    .premask-text {{ flex: 1 1 0; min-width: 240px; max-width: 380px; position: sticky; top: 0; }}
+    .premask {{ container-type: inline-size; }}
+    .premask-grid {{ display: grid; grid-template-columns: minmax(0, 1fr); gap: 12px 20px;
+      grid-template-areas: "video" "text" "masks"; }}
+    .premask-video {{ grid-area: video; min-width: 0; }}
+    .premask-text {{ grid-area: text; columns: 2; column-gap: 24px; }}
+    .premask-masks {{ grid-area: masks; min-width: 0; }}
+    @container (min-width: {side_by_side_px}px) {{
+      .premask-grid {{ grid-template-columns: minmax(0, 1fr) 280px; grid-template-rows: auto 1fr;
+        grid-template-areas: "video text" "masks text"; }}
+      .premask-text {{ columns: 1; }}
+    }}
   </Style>
   <View className="premask">
-    <View className="premask-media">
-      <Labels name="{box_labels}" toName="{video}" showInline="true">
+    <View className="premask-grid">
+      <View className="premask-video">
+        <Labels name="{box_labels}" toName="{video}" showInline="true">
 {labels}
-      </Labels>
-      <Video name="{video}" value="$video" frameRate="$fps" height="330" timelineHeight="64"/>
-      <VideoRectangle name="{box}" toName="{video}"/>
-      <Header value="Masks on the keyframes" size="5"/>
-      <BitmaskLabels name="{mask}" toName="{pages}" showInline="true">
+        </Labels>
+        <Video name="{video}" value="$video" frameRate="$fps" height="320" timelineHeight="48"/>
+        <VideoRectangle name="{box}" toName="{video}"/>
+      </View>
+      <View className="premask-text">
+        <HyperText name="{guide}" value="$guide" inline="true"/>
+      </View>
+      <View className="premask-masks">
+        <Header value="Masks on the keyframes" size="5"/>
+        <BitmaskLabels name="{mask}" toName="{pages}" showInline="true">
 {labels}
-      </BitmaskLabels>
-      <Image name="{pages}" valueList="$keyframes" smoothing="false" zoomControl="true"/>
-    </View>
-    <View className="premask-text">
-      <HyperText name="{guide}" value="$guide" inline="true"/>
+        </BitmaskLabels>
+        <Image name="{pages}" valueList="$keyframes" smoothing="false" zoomControl="true"/>
+      </View>
     </View>
   </View>
 </View>
@@ -66,11 +81,18 @@ def label_values(labels: Iterable[str]) -> list[str]:
 def labeling_config(labels: Iterable[str]) -> str:
     """The configuration as Label Studio's XML; `labels` are the project's own, the default one is added."""
     rows = "\n".join(
-        f"        <Label value={quoteattr(value)} background={quoteattr(_COLOURS[i % len(_COLOURS)])}/>"
+        f"          <Label value={quoteattr(value)} background={quoteattr(_COLOURS[i % len(_COLOURS)])}/>"
         for i, value in enumerate(label_values(labels))
     )
     return _TEMPLATE.format(
-        labels=rows, box_labels=BOX_LABELS, video=VIDEO, box=BOX, mask=MASK, pages=PAGES, guide=GUIDE
+        labels=rows,
+        box_labels=BOX_LABELS,
+        video=VIDEO,
+        box=BOX,
+        mask=MASK,
+        pages=PAGES,
+        guide=GUIDE,
+        side_by_side_px=_SIDE_BY_SIDE_PX,
     )
 
 

@@ -20,11 +20,17 @@ from integrations.label_studio.coordinates import (
     to_percent,
 )
 
+#: Label Studio's label stream begins with a prediction only if its `model_version` is the one version that the project
+#: names. So all that are to be shown carry the same; the model behind each is in our database and beside the video.
+CURRENT = "premask"
+#: `neighbors` is free JSON that the open-source edition keeps and does not use: by it a repeat finds the prediction.
+_RUN_FIELD = "premask_run"
+
 
 def prediction(
     item: PublicationItem, config: KnownConfig, rate: FrameRate, page_frames: Sequence[int]
 ) -> dict[str, Any]:
-    """`result`, `score`, `model_version` of the prediction. `page_frames[i]`: the frame index of the task's page i."""
+    """The prediction as it is sent. `page_frames[i]`: the frame index of the task's page i."""
     result = []
     for track in item.tracks:
         label = _label(track, config)
@@ -37,13 +43,20 @@ def prediction(
     return {
         "result": result,
         "score": sum(scores) / len(scores) if scores else None,
-        "model_version": prediction_version(item),
+        "model_version": CURRENT,
+        "neighbors": {_RUN_FIELD: item.run_id},
     }
 
 
-def prediction_version(item: PublicationItem) -> str:
-    """Names the prediction for ever: a repeat of the same run finds it by this."""
-    return f"{item.model_version}/run:{item.run_id}"
+def run_of(neighbors: object) -> int | None:
+    """The run whose prediction this is, from the prediction's `neighbors`; None if it is not one of ours."""
+    run_id = neighbors.get(_RUN_FIELD) if isinstance(neighbors, dict) else None
+    return run_id if isinstance(run_id, int) else None
+
+
+def superseded_version(run_id: int) -> str:
+    """The `model_version` of a prediction after a later run's took its place."""
+    return f"{CURRENT}, superseded (run {run_id})"
 
 
 def box_keyframes_of(region: Mapping[str, Any], width: int, height: int) -> list[BoxKeyframe]:

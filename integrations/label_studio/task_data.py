@@ -4,9 +4,14 @@ Text comes from people and models, so it is escaped for HTML, and so that Label 
 address of an object in the storage.
 """
 
+import base64
 import html
+import io
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
+
+from PIL import Image, ImageDraw
 
 from backend.domain.runs import RunStatus
 from backend.ports import PublicationItem, PublicationPage
@@ -33,7 +38,7 @@ def merged_pages(item: PublicationItem, existing: Mapping[str, Any] | None) -> t
     Regions name their page by its position, so a page that is there never moves.
     """
     frames = list(existing.get(PAGE_FRAMES_FIELD, [])) if existing else []
-    uris = list(existing.get("keyframes", [])) if existing else []
+    uris = list(existing.get("keyframes", []))[: len(frames)] if existing else []
     for page in item.pages:
         if page.frame_index not in frames:
             frames.append(page.frame_index)
@@ -49,10 +54,21 @@ def task_data(item: PublicationItem, rate: FrameRate, existing: Mapping[str, Any
         KEY_FIELD: task_key(item),
         "video": item.video_uri,
         "fps": rate.fps,
-        "keyframes": uris,
+        # Label Studio's page stays empty, without an error, if there is no picture at all.
+        "keyframes": uris or [no_keyframes_picture()],
         PAGE_FRAMES_FIELD: frames,
         "guide": guide_html(item, rate, frames),
     }
+
+
+@cache
+def no_keyframes_picture() -> str:
+    """A small picture, as a data URL, for a task without keyframes."""
+    picture = Image.new("RGB", (640, 90), (245, 245, 245))
+    ImageDraw.Draw(picture).text((20, 32), "The model named no keyframes.", fill=(90, 90, 90), font_size=22)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def guide_html(item: PublicationItem, rate: FrameRate, page_frames: Sequence[int]) -> str:
@@ -65,7 +81,7 @@ def guide_html(item: PublicationItem, rate: FrameRate, page_frames: Sequence[int
         parts.append(_section("Answer", _tracks(item)))
     if item.pages:
         rows = "".join(_page_row(page, page_frames.index(page.frame_index) + 1) for page in item.pages)
-        parts.append(_section("What was looked for, by keyframe page", f"<ol style='{_LIST}'>{rows}</ol>"))
+        parts.append(_section("Looked for, page by page", f"<ol style='{_LIST}'>{rows}</ol>"))
     if item.reasoning:
         parts.append(_section("Reasoning", _text(item.reasoning).replace("\n", "<br/>")))
     if not rate.constant:
@@ -75,13 +91,13 @@ def guide_html(item: PublicationItem, rate: FrameRate, page_frames: Sequence[int
 
 
 _BODY = "font-size:14px;line-height:1.45;overflow-wrap:anywhere"
-_TITLE = "font-size:11px;letter-spacing:.06em;text-transform:uppercase;opacity:.65;margin:0 0 2px"
+_TITLE = "font-size:11px;letter-spacing:.06em;text-transform:uppercase;opacity:.65;margin:0 0 2px;break-after:avoid"
 _LIST = "list-style:none;margin:0;padding:0"
 _SMALL = "font-size:11px;opacity:.65;margin:0"
 
 
 def _section(title: str, body: str) -> str:
-    return f"<p style='{_TITLE}'>{title}</p><div style='margin:0 0 14px'>{body}</div>"
+    return f"<p style='{_TITLE}'>{title}</p><div style='margin:0 0 12px'>{body}</div>"
 
 
 def _tracks(item: PublicationItem) -> str:

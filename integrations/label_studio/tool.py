@@ -13,10 +13,10 @@ from label_studio_sdk import LabelStudio
 from backend.domain.errors import Misconfigured
 from backend.ports import PublicationItem, PublishedTask
 from backend.settings import LabelStudioSettings, StorageSettings
-from integrations.label_studio.config import KnownConfig, label_values, labeling_config, read_config
+from integrations.label_studio.config import label_values, labeling_config, read_config
 from integrations.label_studio.coordinates import frame_rate
 from integrations.label_studio.failures import translated
-from integrations.label_studio.prediction import prediction
+from integrations.label_studio.prediction import CURRENT, prediction, run_of, superseded_version
 from integrations.label_studio.storages import ensure_cors, ensure_storages
 from integrations.label_studio.task_data import (
     KEY_FIELD,
@@ -77,13 +77,18 @@ class LabelStudioTool:
 
     def publish(self, project_id: int, item: PublicationItem) -> PublishedTask:
         rate = frame_rate(item.probe)
-        config = self._config(project_id)
+        project = self._project(project_id)
+        config = read_config(project.label_config or "")
         existing = self._find_task(project_id, task_key(item))
         data = task_data(item, rate, existing[1] if existing else None)
         body = prediction(item, config, rate, data[PAGE_FRAMES_FIELD])
-        check_prediction(body, config, item.probe.frame_count, len(data["keyframes"]))
+        check_prediction(body, config, item.probe.frame_count, len(data[PAGE_FRAMES_FIELD]))
         task_id = self._ensure_task(project_id, data, existing)
-        prediction_id = self._ensure_prediction(task_id, body)
+        prediction_id = self._ensure_prediction(task_id, item.run_id, body)
+        if project.model_version != CURRENT:
+            # Label Studio refuses a version that no prediction has yet.
+            with translated(f"choosing what its project {project_id} shows"):
+                self._client.projects.update(project_id, model_version=CURRENT)
         return PublishedTask(project_id, task_id, prediction_id, () if rate.constant else (VFR_WARNING,))
 
     def task_url(self, project_id: int, task_id: int) -> str:
@@ -96,7 +101,7 @@ class LabelStudioTool:
         return min(ids, default=None)
 
     def _repair_project(self, project_id: int, labels: list[str]) -> None:
-        config = self._config(project_id)
+        config = read_config(self._project(project_id).label_config or "")
         changes = dict(_PROJECT_SETTINGS)
         if not config.shows(label_values(labels)):
             # Labels people added stay: there may be annotations with them.
@@ -104,9 +109,9 @@ class LabelStudioTool:
         with translated(f"bringing its project {project_id} up to date"):
             self._client.projects.update(project_id, **changes)
 
-    def _config(self, project_id: int) -> KnownConfig:
-        with translated(f"reading the configuration of its project {project_id}"):
-            return read_config(self._client.projects.get(project_id).label_config or "")
+    def _project(self, project_id: int) -> Any:
+        with translated(f"reading its project {project_id}"):
+            return self._client.projects.get(project_id)
 
     def _find_task(self, project_id: int, key: str) -> tuple[int, dict[str, Any]] | None:
         """Id and data of the task with that key; of several, the oldest."""
@@ -142,15 +147,22 @@ class LabelStudioTool:
                 self._client.tasks.update(str(task_id), data=data)
         return task_id
 
-    def _ensure_prediction(self, task_id: int, body: dict[str, Any]) -> int:
+    def _ensure_prediction(self, task_id: int, run_id: int, body: dict[str, Any]) -> int:
+        """The run's prediction, and no other of ours is shown: of two Label Studio would take the older one."""
         with translated(f"looking at the predictions of its task {task_id}"):
             known = self._client.predictions.list(task=task_id)
-        ids = [int(p.id) for p in known if p.model_version == body["model_version"]]
-        if ids:
-            return min(ids)
-        with translated(f"adding a prediction to its task {task_id}"):
-            created = self._client.predictions.create(task=task_id, **body)
-        return int(created.id)
+        ours = [int(p.id) for p in known if run_of(p.neighbors) == run_id]
+        if ours:
+            prediction_id = min(ours)
+        else:
+            with translated(f"adding a prediction to its task {task_id}"):
+                prediction_id = int(self._client.predictions.create(task=task_id, **body).id)
+        for other in known:
+            earlier_run = run_of(other.neighbors)
+            if earlier_run not in (None, run_id) and other.model_version == CURRENT:
+                with translated(f"superseding the prediction {other.id}"):
+                    self._client.predictions.update(int(other.id), model_version=superseded_version(earlier_run))
+        return prediction_id
 
 
 def _description(name: str) -> str:
