@@ -1,4 +1,4 @@
-"""A worker's hold on a run: keeps the lease alive from a thread, tells where the run stands, notices when it is lost."""
+"""A worker's hold on a run: keeps the lease alive from a thread, tells where the run stands, notices its loss."""
 
 import threading
 import time

@@ -5,7 +5,8 @@ Every change excludes ingest while it goes on, so that a video that arrives mean
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
@@ -17,10 +18,13 @@ from backend.db.tables import Instruction, Project, ProjectSource
 from backend.domain.errors import BadInput, Conflict
 from backend.domain.runs import Mode
 from backend.domain.text import is_storable
-from backend.services import outbox, runs
+from backend.ports import LabelingTool
+from backend.services import outbox, results, runs
 from backend.services.ingest import RunSpec, make_runs
 
 log = logging.getLogger(__name__)
+
+Transaction = Callable[[], AbstractContextManager[Session]]
 
 MAX_INSTRUCTION_CHARS = 100_000
 MAX_NAME_CHARS = 200
@@ -55,8 +59,7 @@ def create_project(
     if not 1 <= len(name.strip()) <= MAX_NAME_CHARS or not is_storable(name):
         raise BadInput(f"a project's name has 1 to {MAX_NAME_CHARS} characters", code="bad_name")
     project_rows.lock_watch(session)
-    if project_rows.find(session, name) is not None:
-        raise Conflict(f"there is a project {name!r} already", code="project_exists")
+    _require_free(session, name)
     project = Project(name=name, priority=priority, label_studio_project_id=label_studio_project_id)
     session.add(project)
     for source in dict.fromkeys(sources):
@@ -66,6 +69,55 @@ def create_project(
     session.flush()
     backfill(session, project, spec)
     return project
+
+
+def create_connected(
+    transaction: Transaction,
+    tool: LabelingTool | None,
+    name: str,
+    *,
+    sources: Sequence[Source],
+    instructions: Sequence[InstructionSpec],
+    labels: Sequence[str],
+    spec: RunSpec,
+    priority: int = 0,
+) -> Project:
+    """`create_project`, with its place in the labeling tool made first, while no transaction is open.
+
+    What the tool was asked for is found again if this is repeated after a failure. Raises `ServiceUnavailable`, too.
+    """
+    with transaction() as session:
+        _require_free(session, name)
+    tool_id = None
+    if tool is not None:
+        tool_id = tool.ensure_project(name, list(labels), list(dict.fromkeys(source.bucket for source in sources)))
+    with transaction() as session:
+        return create_project(
+            session, name, sources=sources, instructions=instructions, spec=spec, priority=priority,
+            label_studio_project_id=tool_id,
+        )  # fmt: skip
+
+
+def connect(transaction: Transaction, tool: LabelingTool, name: str, labels: Sequence[str] = ()) -> Project:
+    """Give a project its place in the labeling tool, or repair it; finished runs that are not there yet are published.
+
+    Needed when the tool was configured after the project was made, or a source in another bucket was added.
+    """
+    with transaction() as session:
+        buckets = list(dict.fromkeys(source.bucket for source in project_rows.by_name(session, name).sources))
+    tool_id = tool.ensure_project(name, list(labels), buckets)
+    with transaction() as session:
+        project = project_rows.by_name(session, name)
+        project.label_studio_project_id = tool_id
+        session.flush()
+        for run in run_rows.finished_without_publication(session, project.id, results.target_of(tool_id)):
+            results.open_publication(session, run)
+        return project
+
+
+def _require_free(session: Session, name: str) -> None:
+    if project_rows.find(session, name) is not None:
+        raise Conflict(f"there is a project {name!r} already", code="project_exists")
 
 
 def add_source(session: Session, name: str, source: Source, spec: RunSpec) -> ProjectSource:

@@ -56,8 +56,12 @@ def open_publication(session: Session, run: Run) -> None:
     project = run.instruction.project
     if project.label_studio_project_id is None:
         return  # Opened for all its runs when the project is connected: `projects.connect`.
-    publication = repository.ensure_publication(session, run.id, f"label_studio:{project.label_studio_project_id}")
+    publication = repository.ensure_publication(session, run.id, target_of(project.label_studio_project_id))
     outbox.dispatch_publication(session, publication)
+
+
+def target_of(label_studio_project_id: int) -> str:
+    return f"label_studio:{label_studio_project_id}"
 
 
 def postpone_publication(session: Session, run_id: int) -> None:

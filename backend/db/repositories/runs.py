@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 
 from backend.db.tables import Instruction, KeyframeRow, Project, Publication, Run, Video
 from backend.domain.errors import NotFound
-from backend.domain.runs import RunStatus
+from backend.domain.runs import PUBLISHABLE, RunStatus
 
 
 def insert_missing(session: Session, rows: Sequence[dict[str, Any]]) -> Sequence[int]:
@@ -138,6 +138,21 @@ def lock_forgotten_publications(session: Session, silent_s: float, limit: int) -
         .limit(limit)
         .with_for_update(skip_locked=True)
     ).all()
+
+
+def finished_without_publication(session: Session, project_id: int, target: str) -> Sequence[Run]:
+    """The project's runs with a result that was never sent, nor is to be, to that target."""
+    query = (
+        select(Run)
+        .options(*_context())
+        .where(
+            exists().where(Instruction.id == Run.instruction_id, Instruction.project_id == project_id),
+            Run.status.in_(PUBLISHABLE),
+            ~exists().where(Publication.run_id == Run.id, Publication.target == target),
+        )
+        .order_by(Run.id)
+    )
+    return session.scalars(query).all()
 
 
 def page(

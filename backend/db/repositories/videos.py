@@ -7,7 +7,7 @@ from sqlalchemy import exists, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from backend.db.tables import ProjectSource, Video
+from backend.db.tables import Project, ProjectSource, Video
 from backend.domain.errors import NotFound
 from backend.ports import ObjectVersion
 
@@ -81,15 +81,16 @@ def lock_forgotten(session: Session, silent_s: float, limit: int) -> Sequence[Vi
     ).all()
 
 
-def page(session: Session, limit: int, before_id: int | None, project_id: int | None = None) -> Sequence[Video]:
-    """Newest first, those with a smaller id than `before_id`; of one project if asked."""
+def page(session: Session, limit: int, before_id: int | None, project: str | None = None) -> Sequence[Video]:
+    """Newest first, those with a smaller id than `before_id`; of the project of that name if asked."""
     query = select(Video).order_by(Video.id.desc()).limit(limit)
     if before_id is not None:
         query = query.where(Video.id < before_id)
-    if project_id is not None:
+    if project is not None:
         query = query.where(
             exists().where(
-                ProjectSource.project_id == project_id,
+                Project.name == project,
+                ProjectSource.project_id == Project.id,
                 ProjectSource.bucket == Video.bucket,
                 func.starts_with(Video.key, ProjectSource.prefix),
             )

@@ -1,0 +1,37 @@
+"""The HTTP API: `uvicorn backend.api.app:create_app --factory`."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, Depends, FastAPI
+
+from backend.api import errors
+from backend.api.deps import require_api_key
+from backend.api.routes import events, health, projects, runs, videos
+from backend.bootstrap import Container, bootstrap
+from backend.logs import configure_logging
+
+
+def create_app(container: Container | None = None) -> FastAPI:
+    """The application over that container, or over one of the process's settings."""
+    own = container is None
+    parts = container or bootstrap()
+    if own:
+        configure_logging(parts.settings.log)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        if own:
+            parts.close()
+
+    app = FastAPI(title="Premask", version="1", lifespan=lifespan, responses=errors.PROBLEM_RESPONSES)
+    app.state.container = parts
+    errors.install(app)
+    app.include_router(health.router)
+    v1 = APIRouter(prefix="/api/v1")
+    v1.include_router(events.router)
+    for router in (projects.router, videos.router, runs.router):
+        v1.include_router(router, dependencies=[Depends(require_api_key)])
+    app.include_router(v1)
+    return app

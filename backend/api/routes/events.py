@@ -1,0 +1,63 @@
+"""The storage's webhook."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel
+
+from backend.api.deps import TheContainer, bears
+from backend.api.errors import Unauthorized
+from backend.domain.errors import InvalidEvent, ObjectGone
+from backend.ports import ObjectVersion
+from backend.services.ingest import ingest, reason_to_ignore
+from integrations.s3.events import ObjectEvent, parse_event
+from integrations.s3.store import S3ObjectStore
+
+router = APIRouter(tags=["events"])
+
+
+class EventsTaken(BaseModel):
+    """How many objects the body told of, and how many of them were new videos."""
+
+    objects: int
+    created: int
+
+
+MAX_BODY_BYTES = 4 << 20
+
+
+async def raw_body(request: Request) -> bytes:
+    """The body as it came: what it is, its sender's content type doesn't reliably say (SNS: text/plain)."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise InvalidEvent(f"an event has {MAX_BODY_BYTES} bytes at most")
+    return bytes(body)
+
+
+RawBody = Annotated[bytes, Depends(raw_body)]
+
+
+@router.post("/events/s3")
+def take_events(request: Request, container: TheContainer, body: RawBody) -> EventsTaken:
+    """S3 `Records`, EventBridge, an SNS notification or SeaweedFS. Repeats, test events and deletions are fine."""
+    token = container.settings.ingest.webhook_token
+    if token is None or not bears(request, token):
+        raise Unauthorized("storage events need the webhook token, as `Authorization: Bearer …`")
+    settings = container.settings.ingest
+    events = [event for event in parse_event(body) if reason_to_ignore(event.key, settings) is None]
+    versions = [version for event in events if (version := _version(container.store, event)) is not None]
+    with container.transaction() as session:
+        results = [ingest(session, version, settings, container.run_spec) for version in versions]
+    return EventsTaken(objects=len(events), created=sum(result.created for result in results))
+
+
+def _version(store: S3ObjectStore, event: ObjectEvent) -> ObjectVersion | None:
+    """Which version is meant; the present one where the event doesn't say. None: it is gone again."""
+    if event.version is not None and event.etag is not None and event.size_bytes is not None:
+        return ObjectVersion(event.bucket, event.key, event.version, event.etag, event.size_bytes)
+    try:
+        return store.head(event.bucket, event.key)
+    except ObjectGone:
+        return None

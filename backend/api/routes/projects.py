@@ -1,0 +1,48 @@
+"""Projects."""
+
+from fastapi import APIRouter
+
+from backend.api.deps import TheContainer, TheSession
+from backend.api.schemas.projects import InstructionIn, InstructionOut, ProjectIn, ProjectOut, SourceIn, SourceOut
+from backend.db.repositories import projects as rows
+from backend.services import projects
+
+router = APIRouter(prefix="/projects", tags=["projects"])
+
+
+@router.get("")
+def list_projects(session: TheSession) -> list[ProjectOut]:
+    return [ProjectOut.model_validate(row) for row in rows.all_projects(session)]
+
+
+@router.get("/{name}")
+def show_project(name: str, session: TheSession) -> ProjectOut:
+    return ProjectOut.model_validate(rows.by_name(session, name))
+
+
+@router.post("", status_code=201)
+def make_project(body: ProjectIn, container: TheContainer) -> ProjectOut:
+    """Also makes its project in the labeling tool, where one is configured."""
+    project = projects.create_connected(
+        container.transaction,
+        container.labeling_tool,
+        body.name,
+        sources=[source.spec() for source in body.sources],
+        instructions=[instruction.spec() for instruction in body.instructions],
+        labels=body.labels,
+        priority=body.priority,
+        spec=container.run_spec,
+    )
+    return ProjectOut.model_validate(project)
+
+
+@router.post("/{name}/instructions", status_code=201)
+def add_instruction(name: str, body: InstructionIn, container: TheContainer, session: TheSession) -> InstructionOut:
+    """Also asks it of the videos that are there already."""
+    row = projects.add_instruction(session, name, body.spec(), container.run_spec)
+    return InstructionOut.model_validate(row)
+
+
+@router.post("/{name}/sources", status_code=201)
+def add_source(name: str, body: SourceIn, container: TheContainer, session: TheSession) -> SourceOut:
+    return SourceOut.model_validate(projects.add_source(session, name, body.spec(), container.run_spec))

@@ -1,0 +1,58 @@
+"""Projects."""
+
+from datetime import datetime
+
+from pydantic import BaseModel, Field
+
+from backend.api.schemas.common import Row
+from backend.domain.runs import Mode
+from backend.services.projects import MAX_INSTRUCTION_CHARS, MAX_NAME_CHARS, InstructionSpec, Source
+
+
+class SourceIn(BaseModel):
+    bucket: str = Field(min_length=3, max_length=63)
+    prefix: str = Field("", max_length=1024)
+
+    def spec(self) -> Source:
+        return Source(self.bucket, self.prefix)
+
+
+class InstructionIn(BaseModel):
+    text: str = Field(min_length=1, max_length=MAX_INSTRUCTION_CHARS)
+    mode: Mode = Mode.VOS
+    key_prefixes: list[str] = Field([], description="applies only to videos under one of these; empty: to all")
+
+    def spec(self) -> InstructionSpec:
+        return InstructionSpec(self.text, self.mode, tuple(self.key_prefixes))
+
+
+class ProjectIn(BaseModel):
+    name: str = Field(min_length=1, max_length=MAX_NAME_CHARS)
+    sources: list[SourceIn] = []
+    instructions: list[InstructionIn] = []
+    labels: list[str] = Field([], description="the labels offered in the labeling tool; empty: `object`")
+    priority: int = Field(0, ge=-1000, le=1000)
+
+
+class SourceOut(Row):
+    id: int
+    bucket: str
+    prefix: str
+
+
+class InstructionOut(Row):
+    id: int
+    text: str
+    mode: Mode
+    key_prefixes: list[str]
+    created_at: datetime
+
+
+class ProjectOut(Row):
+    id: int
+    name: str
+    priority: int
+    label_studio_project_id: int | None
+    created_at: datetime
+    sources: list[SourceOut]
+    instructions: list[InstructionOut]

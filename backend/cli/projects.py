@@ -1,0 +1,130 @@
+"""`premask projects`: what is watched, and what is asked of it."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from backend.api.schemas.projects import ProjectOut
+from backend.bootstrap import bootstrap
+from backend.cli.output import AsJson, print_json, print_table, shortened
+from backend.db.repositories import projects as rows
+from backend.domain.errors import BadInput, Misconfigured
+from backend.domain.runs import Mode
+from backend.services import projects
+from backend.services.projects import InstructionSpec, Source
+
+app = typer.Typer(no_args_is_help=True, help="What is watched, and which instructions it is asked.")
+
+Name = Annotated[str, typer.Argument(help="The project's name.")]
+SOURCE_HELP = "A place to watch, as s3://bucket/prefix; may be given more than once."
+
+
+def parse_source(text: str) -> Source:
+    """`s3://bucket/prefix` or `bucket/prefix`. Raises `BadInput`."""
+    bucket, _, prefix = text.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise BadInput(f"{text!r} names no bucket; write s3://bucket/prefix")
+    return Source(bucket, prefix)
+
+
+@app.command()
+def create(
+    name: Name,
+    source: Annotated[list[str], typer.Option(help=SOURCE_HELP)],
+    instruction: Annotated[list[str] | None, typer.Option(help="May be given more than once.")] = None,
+    mode: Annotated[
+        Mode, typer.Option(help="Of the instructions: by what is seen (vos), or also heard (avs).")
+    ] = Mode.VOS,
+    label: Annotated[
+        list[str] | None, typer.Option(help="Offered in Label Studio; may be given more than once.")
+    ] = None,
+    priority: int = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Make a project, and its project in Label Studio where that is configured."""
+    container = bootstrap()
+    project = projects.create_connected(
+        container.transaction,
+        container.labeling_tool,
+        name,
+        sources=[parse_source(text) for text in source],
+        instructions=[InstructionSpec(text, mode) for text in instruction or ()],
+        labels=label or (),
+        spec=container.run_spec,
+        priority=priority,
+    )
+    _print([ProjectOut.model_validate(project)], as_json, one=True)
+
+
+@app.command("list")
+def list_projects(as_json: AsJson = False) -> None:
+    """All projects by name."""
+    with bootstrap().transaction() as session:
+        found = [ProjectOut.model_validate(row) for row in rows.all_projects(session)]
+    _print(found, as_json, one=False)
+
+
+@app.command()
+def show(name: Name, as_json: AsJson = False) -> None:
+    """One project with its sources and instructions."""
+    with bootstrap().transaction() as session:
+        project = ProjectOut.model_validate(rows.by_name(session, name))
+    _print([project], as_json, one=True)
+
+
+@app.command("add-instruction")
+def add_instruction(
+    name: Name,
+    text: str,
+    mode: Mode = Mode.VOS,
+    key_prefix: Annotated[list[str] | None, typer.Option(help="Ask it only of videos under this prefix.")] = None,
+    backfill: Annotated[bool, typer.Option(help="Ask it of the videos that are there already, too.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Ask one more thing of the project's videos."""
+    container = bootstrap()
+    spec = InstructionSpec(text, mode, tuple(key_prefix or ()))
+    with container.transaction() as session:
+        projects.add_instruction(session, name, spec, container.run_spec, backfill_videos=backfill)
+    show(name, as_json)
+
+
+@app.command("add-source")
+def add_source(name: Name, source: Annotated[str, typer.Argument(help=SOURCE_HELP)], as_json: AsJson = False) -> None:
+    """Watch one more place."""
+    container = bootstrap()
+    with container.transaction() as session:
+        projects.add_source(session, name, parse_source(source), container.run_spec)
+    if container.labeling_tool is not None:
+        # Label Studio presigns per bucket: a new one must be made known to it.
+        projects.connect(container.transaction, container.labeling_tool, name)
+    show(name, as_json)
+
+
+@app.command()
+def connect(name: Name, as_json: AsJson = False) -> None:
+    """Make or repair the project's place in Label Studio, and publish what is finished and not there yet."""
+    container = bootstrap()
+    if container.labeling_tool is None:
+        raise Misconfigured("no labeling tool is configured: set label_studio.url and label_studio.api_key")
+    projects.connect(container.transaction, container.labeling_tool, name)
+    show(name, as_json)
+
+
+def _print(found: Sequence[ProjectOut], as_json: bool, *, one: bool) -> None:
+    if as_json:
+        print_json(found[0] if one else found)
+        return
+    print_table(
+        ("name", "watches", "instructions", "Label Studio"),
+        [
+            (
+                project.name,
+                "\n".join(f"s3://{source.bucket}/{source.prefix}" for source in project.sources),
+                "\n".join(f"{row.mode}: {shortened(row.text)}" for row in project.instructions),
+                project.label_studio_project_id,
+            )
+            for project in found
+        ],
+    )
