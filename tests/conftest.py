@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from backend.db.migrate import upgrade
 from backend.db.session import make_engine
 from backend.settings import DatabaseSettings
+from integrations.local import label_studio as local_label_studio
 from integrations.local import postgres, seaweedfs, valkey
 from integrations.local.accounts import REFUGE
 from integrations.local.service import running
@@ -33,7 +34,7 @@ def local_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StateDir]:
 
 def remove_refuge(identity: str) -> None:
     """What the state folder of that identity has outside of itself."""
-    for folder in REFUGE.glob(f"premask-{os.geteuid()}-*"):
+    for folder in REFUGE.glob(f"premask-state-{os.geteuid()}-*"):
         mark = folder / "identity"
         if mark.exists() and mark.read_text() == identity:
             shutil.rmtree(folder)
@@ -127,6 +128,23 @@ def s3(local_state: StateDir) -> Iterator[S3]:
             seaweedfs.REGION,
             server,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class LabelStudioServer:
+    """A running Label Studio that reads the session's S3. Tests make projects of their own."""
+
+    url: str
+    token: str
+    email: str
+    password: str
+
+
+@pytest.fixture(scope="session")
+def label_studio(local_state: StateDir, s3: S3) -> Iterator[LabelStudioServer]:
+    server = local_label_studio.prepare(local_state, ROOT / ".venv-label-studio", s3_endpoint_url=s3.endpoint_url)
+    with running(local_label_studio.service(server, local_state.log("label-studio"))):
+        yield LabelStudioServer(server.url, server.token, local_label_studio.EMAIL, server.password)
 
 
 @pytest.fixture
