@@ -51,3 +51,7 @@ def configure_logging(settings: LogSettings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level)
+    if settings.level != "DEBUG":
+        # Three lines a second about the schedule, beside which nothing else could be read; tasks speak for themselves.
+        for name in ("celery.beat", "celery.worker.strategy", "celery.app.trace"):
+            logging.getLogger(name).setLevel(logging.WARNING)

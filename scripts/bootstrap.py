@@ -224,7 +224,7 @@ def make_label_studio_template() -> None:
     manage = next(LABEL_STUDIO_VENV.glob("lib/python*/site-packages/label_studio/manage.py"))
     template = LABEL_STUDIO_VENV / TEMPLATE
     template.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="premask-") as folder:
+    with tempfile.TemporaryDirectory(prefix="premask-setup-") as folder:
         offline = {
             "SENTRY_DSN": "",
             "FRONTEND_SENTRY_DSN": "",

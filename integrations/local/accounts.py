@@ -54,7 +54,7 @@ def refuge(state_dir: Path, identity: str) -> Path:
     gone) and is removed.
     """
     digest = hashlib.sha256(str(state_dir.resolve()).encode()).hexdigest()[:12]
-    folder = REFUGE / f"premask-{os.geteuid()}-{digest}"
+    folder = REFUGE / f"premask-state-{os.geteuid()}-{digest}"
     folder.mkdir(mode=0o711, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():

@@ -1,16 +1,22 @@
 """Our own processes as local services: API, GPU worker, io worker and beat; the commands of docker-compose.yml."""
 
+import functools
 import signal
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Mapping
 from pathlib import Path
+
+import psycopg
 
 from integrations.local.label_studio import answers
 from integrations.local.ports import LOOPBACK
 from integrations.local.service import Service
 from integrations.local.state import StateDir
 
-CELERY = (sys.executable, "-m", "celery", "-A", "workers.app:app")
+CELERY = (sys.executable, "-m", "celery", "--quiet", "-A", "workers.app:app")
+#: Celery's warning about root is about pickled messages; ours are JSON.
+NO_WORD_ABOUT_ROOT = "ignore:You're running the worker with superuser privileges"
 #: SIGTERM: finish what runs. SIGQUIT: give it back to the queue (prefork does; a solo pool would lose it).
 WORKER_STOP = ((signal.SIGTERM, 8.0), (signal.SIGQUIT, 5.0))
 
@@ -25,56 +31,56 @@ def api_command(host: str, port: int) -> tuple[str, ...]:
 def worker_command(queue: str, *pool: str) -> tuple[str, ...]:
     # Liveness is a row in the database and routing is by queue: gossip and mingle only slow the start.
     return (
-        *CELERY, "worker", "-Q", queue, *pool, "-n", f"{queue}@premask", "-l", "INFO",
+        *CELERY, "worker", "-Q", queue, *pool, "-n", worker_name(queue), "-l", "INFO",
         "--without-gossip", "--without-mingle",
     )  # fmt: skip
 
 
-def services(state: StateDir, port: int, environment: Mapping[str, str]) -> list[Service]:
-    variables = {**environment, "PYTHONUNBUFFERED": "1"}
+def worker_name(queue: str) -> str:
+    return f"{queue}@premask"
 
-    def service(
-        name: str,
-        command: tuple[str, ...],
-        *,
-        ready_text: str | None = None,
-        probe: Callable[[], bool] = lambda: True,
-        stop_signals: tuple[tuple[signal.Signals, float], ...] = ((signal.SIGTERM, 8.0),),
-    ) -> Service:
-        return Service(
-            name=name,
-            command=command,
-            log=state.log(name),
-            probe=probe,
-            ready_text=ready_text,
-            environment=variables,
-            # Where the launcher was started: premask.toml is looked for there by all processes alike.
-            folder=Path.cwd(),
-            stop_signals=stop_signals,
-            # A warm shutdown would wait for the running job, with nobody left to wait for it.
-            orphan_signal=signal.SIGKILL,
-            ready_timeout_s=90.0,
-            quiet=False,
-            restarts=True,
-            layer=1,
+
+def services(state: StateDir, port: int, database_url: str, environment: Mapping[str, str]) -> list[Service]:
+    """`database_url` is libpq's, for looking whether the workers have given a sign of life."""
+    started = time.time()
+    make = functools.partial(
+        Service,
+        environment={**environment, "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": NO_WORD_ABOUT_ROOT},
+        # Where the launcher was started: premask.toml is looked for there by all processes alike.
+        folder=Path.cwd(),
+        # A warm shutdown would wait for the running job, with nobody left to wait for it.
+        orphan_signal=signal.SIGKILL,
+        ready_timeout_s=90.0,
+        quiet=False,
+        restarts=True,
+        layer=1,
+    )
+
+    def worker(queue: str, *pool: str) -> Service:
+        return make(
+            queue,
+            worker_command(queue, *pool),
+            state.log(queue),
+            probe=lambda: gave_sign(database_url, worker_name(queue), started),
+            stop_signals=WORKER_STOP,
         )
 
     schedule = state.folder("beat") / "schedule"
     return [
-        service("api", api_command(LOOPBACK, port), probe=lambda: answers(f"http://{LOOPBACK}:{port}/healthz")),
-        service(
-            "gpu",
-            worker_command("gpu", "-P", "prefork", "-c", "1"),
-            ready_text="gpu@premask ready.",
-            stop_signals=WORKER_STOP,
+        make(
+            "api", api_command(LOOPBACK, port), state.log("api"), lambda: answers(f"http://{LOOPBACK}:{port}/healthz")
         ),
-        service(
-            "io",
-            worker_command("io", "-P", "threads", "-c", "4"),
-            ready_text="io@premask ready.",
-            stop_signals=WORKER_STOP,
-        ),
-        service(
-            "beat", (*CELERY, "beat", "-l", "INFO", "--pidfile=", "-s", str(schedule)), ready_text="beat: Starting"
-        ),
+        worker("gpu", "-P", "prefork", "-c", "1"),
+        worker("io", "-P", "threads", "-c", "4"),
+        make("beat", (*CELERY, "beat", "-l", "INFO", "--pidfile=", "-s", str(schedule)), state.log("beat")),
     ]
+
+
+def gave_sign(database_url: str, worker: str, since: float) -> bool:
+    """Whether that worker has written a heartbeat since then; an earlier one is of a worker that was killed."""
+    try:
+        with psycopg.connect(database_url, connect_timeout=2) as connection:
+            query = "SELECT 1 FROM worker_heartbeats WHERE name = %s AND seen_at > to_timestamp(%s)"
+            return connection.execute(query, (worker, since)).fetchone() is not None
+    except psycopg.OperationalError:
+        return False

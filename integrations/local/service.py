@@ -31,8 +31,6 @@ class Service:
     log: Path
     #: One probe: False for "not yet". Failures that mean anything else are let through.
     probe: Callable[[], bool] = lambda: True
-    #: This text must stand in the log of this start as well (a Celery worker has no port to knock at).
-    ready_text: str | None = None
     #: Run once when the probe has said yes, before the service counts as ready.
     after_ready: Callable[[], None] = lambda: None
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -65,11 +63,6 @@ class Service:
         if self.account is not None:
             arguments |= {"user": self.account.uid, "group": self.account.gid, "extra_groups": []}
         return arguments
-
-    def is_ready(self, log_offset: int) -> bool:
-        if self.ready_text is not None and self.ready_text.encode() not in read_from(self.log, log_offset):
-            return False
-        return self.probe()
 
 
 def _die_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
@@ -127,7 +120,7 @@ def running(service: Service) -> Iterator["subprocess.Popen[bytes]"]:
         process = subprocess.Popen(service.command, stdout=log, stderr=subprocess.STDOUT, **service.spawn_arguments())
     try:
         deadline = time.monotonic() + service.ready_timeout_s
-        while not service.is_ready(offset):
+        while not service.probe():
             if process.poll() is not None:
                 raise exited(service, process.returncode, offset)
             if time.monotonic() > deadline:

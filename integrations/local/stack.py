@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +9,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from pydantic import SecretStr
+
+from backend.db.migrate import upgrade
+from backend.db.session import make_engine
 from backend.domain.errors import ServiceUnavailable
+from backend.settings import DatabaseSettings
 from integrations.local import app, label_studio, postgres, seaweedfs, valkey
 from integrations.local.console import Console
 from integrations.local.ports import LOOPBACK
 from integrations.local.service import Service
 from integrations.local.state import StateDir
-from integrations.local.supervisor import Supervisor, run_once, together
+from integrations.local.supervisor import Supervisor, together
 
 WEBHOOK_PATH = "/api/v1/events/s3"
 
@@ -164,9 +168,8 @@ class Stack:
             "PREMASK__LOCAL__STATE_DIR": str(self.state.path),
         }
         with self._timed("migrate"):
-            upgrade = (sys.executable, "-m", "backend.cli.main", "db", "upgrade")
-            await run_once("migrate", upgrade, self.environment, self.state.log("migrate"))
-        services = app.services(self.state, self.state.port("api", 8000), self.environment)
+            await asyncio.to_thread(_migrate, self.environment["PREMASK__DATABASE__URL"])
+        services = app.services(self.state, self.state.port("api", 8000), self.urls["postgres"], self.environment)
         with self._timed("app"):
             await together(*(supervisor.start(service) for service in services))
         self.urls["api"] = self._api_url()
@@ -191,3 +194,11 @@ class Stack:
         started = time.monotonic()
         yield
         self.seconds[phase] = round(time.monotonic() - started, 2)
+
+
+def _migrate(database_url: str) -> None:
+    engine = make_engine(DatabaseSettings(url=SecretStr(database_url)))
+    try:
+        upgrade(engine)
+    finally:
+        engine.dispose()

@@ -5,7 +5,6 @@ A crash of a base service (one that doesn't restart) ends the stack: `failure` i
 
 import asyncio
 import contextlib
-import signal
 import subprocess
 import sys
 import time
@@ -100,13 +99,19 @@ class Supervisor:
                 if not service.quiet:
                     *lines, rest = (rest + chunk).split(b"\n")
                     for line in lines:
-                        self.console.line(service.name, line.decode(errors="replace").rstrip())
+                        self._show(service, line)
         if rest:
-            self.console.line(service.name, rest.decode(errors="replace").rstrip())
+            self._show(service, rest)
+
+    def _show(self, service: Service, line: bytes) -> None:
+        # A progress bar draws over itself: its last state is the line.
+        text = line.decode(errors="replace").rstrip().rpartition("\r")[2]
+        if text:
+            self.console.line(service.name, text)
 
     async def _wait_ready(self, running: Running) -> None:
         service, deadline = running.service, time.monotonic() + running.service.ready_timeout_s
-        while not await asyncio.to_thread(service.is_ready, running.log_offset):
+        while not await asyncio.to_thread(service.probe):
             if running.process.returncode is not None:
                 await running.output
                 raise exited(service, running.process.returncode, running.log_offset)
@@ -177,25 +182,6 @@ class Supervisor:
         # A guard that somebody killed is missed only if the launcher is killed too, and then there is the death signal.
         with contextlib.suppress(BrokenPipeError):
             print(f"{sign}{pid}", file=self._guard.stdin, flush=True)
-
-
-async def run_once(name: str, command: tuple[str, ...], environment: dict[str, str], log: Path) -> None:
-    """A command that ends by itself. Raises `ServiceUnavailable` with its last lines when it fails."""
-    service = Service(
-        name=name, command=command, log=log, environment=environment, folder=Path.cwd(), orphan_signal=signal.SIGKILL
-    )
-    offset = open_log(log)
-    with log.open("ab") as output:
-        process = await asyncio.create_subprocess_exec(
-            *command, stdout=output, stderr=subprocess.STDOUT, **service.spawn_arguments()
-        )
-    try:
-        returncode = await process.wait()
-    finally:
-        if process.returncode is None:
-            kill_group(process.pid)
-    if returncode != 0:
-        raise exited(service, returncode, offset)
 
 
 async def together(*work: Coroutine[Any, Any, None]) -> None:

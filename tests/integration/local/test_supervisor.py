@@ -16,7 +16,7 @@ from backend.domain.errors import ServiceUnavailable
 from integrations.local import guard
 from integrations.local.console import Console
 from integrations.local.service import Service
-from integrations.local.supervisor import Supervisor, run_once, together
+from integrations.local.supervisor import Supervisor, together
 from tests.integration.local.processes import living
 
 SLEEPER = "import time; print('here we go', flush=True); time.sleep(600)"
@@ -25,6 +25,10 @@ SLEEPER = "import time; print('here we go', flush=True); time.sleep(600)"
 def make(tmp_path: Path, name: str, program: str = SLEEPER, **fields: Any) -> Service:
     command = (sys.executable, "-I", "-S", "-u", "-c", program)
     return Service(name=name, command=command, log=tmp_path / f"{name}.log", **fields)
+
+
+def prints(log: Path, text: str) -> Callable[[], bool]:
+    return lambda: text in log.read_text()
 
 
 def supervised(test: Callable[[Supervisor], Coroutine[Any, Any, None]]) -> None:
@@ -38,9 +42,11 @@ def supervised(test: Callable[[Supervisor], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(body())
 
 
-def test_ready_only_when_its_text_is_in_this_starts_log(tmp_path: Path) -> None:
-    service = make(tmp_path, "late", "import time; time.sleep(0.4); print('go'); time.sleep(600)", ready_text="go")
-    service.log.write_text("go\n")  # of yesterday
+def test_ready_only_when_the_probe_says_so_and_the_log_is_added_to(tmp_path: Path) -> None:
+    log = tmp_path / "late.log"
+    log.write_text("go\n")
+    program = "import time; time.sleep(0.4); print('go'); time.sleep(600)"
+    service = make(tmp_path, "late", program, probe=lambda: log.read_text().count("go") == 2)
 
     async def test(supervisor: Supervisor) -> None:
         await supervisor.start(service)
@@ -90,7 +96,7 @@ def test_a_killed_worker_is_started_again(tmp_path: Path) -> None:
 
 def test_a_killed_base_service_is_a_failure(tmp_path: Path) -> None:
     async def test(supervisor: Supervisor) -> None:
-        await supervisor.start(make(tmp_path, "base", ready_text="here we go"))
+        await supervisor.start(make(tmp_path, "base", probe=prints(tmp_path / "base.log", "here we go")))
         os.kill(supervisor.pids["base"], signal.SIGKILL)
         error = await supervisor.failure
         assert "base was ended by SIGKILL" in str(error)
@@ -120,9 +126,12 @@ def test_stop_goes_from_the_top_and_takes_grandchildren_along(tmp_path: Path) ->
     async def test(supervisor: Supervisor) -> None:
         for layer, name in ((0, "base"), (1, "app")):
             text = note.format(order=str(order), name=name)
-            await supervisor.start(make(tmp_path, name, text, ready_text="set", layer=layer))
+            await supervisor.start(
+                make(tmp_path, name, text, probe=prints(tmp_path / f"{name}.log", "set"), layer=layer)
+            )
         patience = ((signal.SIGTERM, 0.3),)
-        service = make(tmp_path, "stubborn", stubborn, ready_text="child", layer=2, stop_signals=patience)
+        probe = prints(tmp_path / "stubborn.log", "child")
+        service = make(tmp_path, "stubborn", stubborn, probe=probe, layer=2, stop_signals=patience)
         await supervisor.start(service)
         grandchild.append(psutil.Process(int(service.log.read_text().split()[1])))
 
@@ -170,9 +179,3 @@ def test_together_cancels_the_others_when_one_fails() -> None:
     with pytest.raises(ServiceUnavailable):
         asyncio.run(asyncio.wait_for(together(endless(), failing()), 10))
     assert ended == ["endless"]
-
-
-def test_a_failing_command_is_told_with_its_output(tmp_path: Path) -> None:
-    command = (sys.executable, "-I", "-S", "-c", "raise SystemExit('the schema is odd')")
-    with pytest.raises(ServiceUnavailable, match=r"(?s)migrate exited with status 1.*the schema is odd"):
-        asyncio.run(run_once("migrate", command, {}, tmp_path / "migrate.log"))
