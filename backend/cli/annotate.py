@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -36,9 +37,7 @@ def annotate(
     settings = get_settings()
     # Loading bars and notices of the libraries would stand in the way of the one object or line that is asked for.
     logging.disable(logging.WARNING)
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     from workers.pipeline.omni import load_pipeline
 
     pipeline = load_pipeline(

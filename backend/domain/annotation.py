@@ -7,7 +7,7 @@ Frame indices are decoder order, 0-based, everywhere; boxes are in source pixels
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from backend.domain.runs import RunStatus
 
@@ -50,7 +50,7 @@ class VideoProbe:
     codec: str
     time_base_num: int
     time_base_den: int
-    pts: np.ndarray  # (frame_count,) int64
+    pts: NDArray[Any]  # (frame_count,) int64
 
     @property
     def average_fps(self) -> float:
@@ -74,7 +74,8 @@ class Mask:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """One box on a keyframe; (keyframe, index) identifies it. `track_index` says which track it became, None if none."""
+    """One box on a keyframe; (keyframe, index) identifies it. `track_index` says which track it became, None if
+    none."""
 
     index: int
     box_xyxy_px: Box
@@ -123,4 +124,4 @@ class Annotation:
     timings_s: dict[str, float]
     warnings: tuple[str, ...]
     model: dict[str, Any]
-    keyframe_images: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+    keyframe_images: dict[int, NDArray[Any]] = field(default_factory=dict, repr=False)

@@ -17,14 +17,16 @@ class PremaskError(Exception):
 
 
 class BadInput(PremaskError):
-    """What came in can't be used (a video, an instruction, a setting). The run fails with this reason; the worker goes on."""
+    """What came in can't be used (a video, an instruction, a setting). The run fails with this reason; the worker
+    goes on."""
 
     code = "bad_input"
     http_status = 422
 
 
 class UnreadableVideo(BadInput):
-    """The bytes are not a video that can be annotated: not a video, truncated, no frames, audio only, too small or large."""
+    """The bytes are not a video that can be annotated: not a video, truncated, no frames, audio only, too small or
+    large."""
 
     code = "unreadable_video"
 
@@ -62,7 +64,8 @@ class ObjectGone(BadInput):
 
 
 class ServiceUnavailable(PremaskError):
-    """A part outside the process (Label Studio, S3, broker) does not answer now; the work is to be tried again later."""
+    """A part outside the process (Label Studio, S3, broker) does not answer now; the work is to be tried again
+    later."""
 
     code = "service_unavailable"
     http_status = 503

@@ -1,12 +1,15 @@
 """Masks to COCO run-length encoding and back, by `pycocotools`."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from pycocotools import mask as coco
 
 from backend.domain.annotation import Box, Mask
 
 
-def encode_mask(mask: np.ndarray) -> Mask:
+def encode_mask(mask: NDArray[Any]) -> Mask:
     """(H, W) bool or uint8 → `Mask`."""
     height, width = mask.shape
     encoded = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
@@ -25,9 +28,9 @@ def as_coco(mask: Mask) -> dict[str, object]:
     return {"size": [mask.height, mask.width], "counts": mask.counts}
 
 
-def decode_mask(mask: Mask) -> np.ndarray:
+def decode_mask(mask: Mask) -> NDArray[Any]:
     """`Mask` → (H, W) bool."""
-    decoded: np.ndarray = coco.decode({"size": [mask.height, mask.width], "counts": mask.counts.encode("ascii")})
+    decoded: NDArray[Any] = coco.decode({"size": [mask.height, mask.width], "counts": mask.counts.encode("ascii")})
     return decoded.astype(bool)
 
 

@@ -53,6 +53,7 @@ _ALLOWED: dict[RunStatus, frozenset[RunStatus]] = {
 
 
 def check_transition(current: RunStatus, new: RunStatus) -> None:
-    """Raise `Conflict` unless a run may go from `current` to `new` (running → running is a new claim of an expired lease)."""
+    """Raise `Conflict` unless a run may go from `current` to `new` (running → running is a new claim of an expired
+    lease)."""
     if new not in _ALLOWED[current]:
         raise Conflict(f"a run that is {current} can't become {new}", code="illegal_transition")

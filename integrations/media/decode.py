@@ -5,16 +5,18 @@ What is probed and what is decoded must agree: a file that yields fewer frames t
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
+from numpy.typing import NDArray
 
 from backend.domain.annotation import VideoProbe
 from backend.domain.errors import UnreadableVideo
 from integrations.media.container import open_container, video_stream
 
 
-def iter_frames(path: Path, probe: VideoProbe) -> Iterator[tuple[int, np.ndarray]]:
+def iter_frames(path: Path, probe: VideoProbe) -> Iterator[tuple[int, NDArray[Any]]]:
     """(frame_index, (height, width, 3) uint8 RGB) of every frame, rotated to how it is shown.
 
     Raises `UnreadableVideo` if decoding stops before the frame count of `probe`.
@@ -35,7 +37,7 @@ def iter_frames(path: Path, probe: VideoProbe) -> Iterator[tuple[int, np.ndarray
         raise UnreadableVideo(f"the video ends after {frame_index + 1} of {probe.frame_count} frames: it is truncated")
 
 
-def read_audio(path: Path, sample_rate_hz: int, max_s: float) -> np.ndarray:
+def read_audio(path: Path, sample_rate_hz: int, max_s: float) -> NDArray[Any]:
     """(samples,) float32 mono in -1..1, the first `max_s` seconds; empty where there is no sound.
 
     Raises `UnreadableVideo` when the sound can't be decoded.

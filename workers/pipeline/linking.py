@@ -1,9 +1,10 @@
-"""Identity: which detections of different keyframes are the same thing. [Ours: the paper takes identity from ground truth.]
+"""Identity: which detections of different keyframes are the same thing. [Ours: the paper takes identity from ground
+truth.]
 
-Keyframe by keyframe in time, detections are matched to the tracks so far by the IoU of their propagated masks on all of the
-keyframes (Hungarian, with a threshold); what matches nothing begins a new track. A track's mask on a frame is
-that of its member whose keyframe lies nearest in time: the one that had the least way to drift. A track that most of the
-keyframes on which it can be seen did not name is a slip of System 2 or of SAM2, and is dropped.
+Keyframe by keyframe in time, detections are matched to the tracks so far by the IoU of their propagated masks on all
+of the keyframes (Hungarian, with a threshold); what matches nothing begins a new track. A track's mask on a frame is
+that of its member whose keyframe lies nearest in time: the one that had the least way to drift. A track that most of
+the keyframes on which it can be seen did not name is a slip of System 2 or of SAM2, and is dropped.
 """
 
 from collections.abc import Sequence
@@ -39,7 +40,8 @@ def agreement(left: Propagation, right: Propagation, frames: Sequence[int]) -> f
 
 
 def link(prompts: Sequence[BoxPrompt], propagations: Sequence[Propagation], threshold: float) -> list[LinkedTrack]:
-    """Tracks in the order in which their first detection appears. Detections that became no mask at all are left out."""
+    """Tracks in the order in which their first detection appears. Detections that became no mask at all are left
+    out."""
     alive = [i for i, p in enumerate(propagations) if p.masks]
     keyframes = sorted({prompts[i].frame_index for i in alive})
     groups: list[list[int]] = []
@@ -49,8 +51,7 @@ def link(prompts: Sequence[BoxPrompt], propagations: Sequence[Propagation], thre
         for row, members in enumerate(groups):
             for column, candidate in enumerate(here):
                 scores[row, column] = max(
-                    agreement(propagations[m], propagations[candidate], keyframes)
-                    for m in members
+                    agreement(propagations[m], propagations[candidate], keyframes) for m in members
                 )
         taken = set()
         for row, column in zip(*linear_sum_assignment(-scores), strict=True):

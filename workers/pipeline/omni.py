@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backend.domain.annotation import Annotation, Detection, Keyframe, Track, VideoProbe
 from backend.domain.errors import BadInput
@@ -70,8 +71,8 @@ class OmniPipeline:
     def __init__(self, profile: ModelProfile, settings: PipelineSettings, scratch_dir: Path | None = None) -> None:
         self._profile, self._settings, self._scratch_dir = profile, settings, scratch_dir
         thinker1 = Thinker(profile.system1.weights, profile.system1.dtype, profile.device)
-        shared = profile.system2.weights is None
-        thinker2 = thinker1 if shared else Thinker(profile.system2.weights, profile.system2.dtype, profile.device)
+        own = profile.system2.weights
+        thinker2 = thinker1 if own is None else Thinker(own, profile.system2.dtype, profile.device)
         self._system1, self._system2 = System1(thinker1, profile.system1), System2(thinker2, profile.system2)
         self._audio_rate_hz = thinker1.sample_rate_hz
         self._segmenter = Segmenter(profile.segmenter, profile.device)
@@ -81,8 +82,9 @@ class OmniPipeline:
     ) -> Annotation:
         """Run the whole pipeline on one video for one instruction.
 
-        Raises `BadInput` when the video or the instruction can't be used. What the models write is never an exception: an
-        answer that can't be read ends as status no_target with outcome_code "unparsable" and the raw text.
+        Raises `BadInput` when the video or the instruction can't be used. What the models write is never an
+        exception: an answer that can't be read ends as status no_target with outcome_code "unparsable" and the raw
+        text.
         """
         self._check_instruction(instruction)
         progress = _Progress(on_stage)
@@ -124,7 +126,7 @@ class OmniPipeline:
 
     def _decode(
         self, path: Path, probe: VideoProbe, sampling: Sampling, store: FrameStore, progress: _Progress
-    ) -> dict[int, np.ndarray]:
+    ) -> dict[int, NDArray[Any]]:
         """One pass over the file: every frame to the store, the sampled ones kept at source resolution."""
         wanted, sampled = set(sampling.frame_indices), {}
         for frame_index, image in iter_frames(path, probe):
@@ -135,7 +137,7 @@ class OmniPipeline:
                 progress.tell(Stage.DECODE, frame_index / probe.frame_count)
         return sampled
 
-    def _listen(self, path: Path, probe: VideoProbe, mode: Mode, progress: _Progress) -> np.ndarray | None:
+    def _listen(self, path: Path, probe: VideoProbe, mode: Mode, progress: _Progress) -> NDArray[Any] | None:
         """The whole sound in AVS mode, as far as the model can take it."""
         if mode is Mode.VOS:
             return None
@@ -149,15 +151,15 @@ class OmniPipeline:
         return audio if audio.size else None
 
     def _look(
-        self, sampled: dict[int, np.ndarray], sampling: Sampling, audio: np.ndarray | None, instruction: str, mode: Mode,
-        seed: int,
+        self, sampled: dict[int, NDArray[Any]], sampling: Sampling, audio: NDArray[Any] | None, instruction: str, mode:
+        Mode, seed: int,
     ) -> System1Result:  # fmt: skip
         frames = np.stack([sampled[i] for i in sampling.frame_indices])
         keyframes = self._settings.keyframes
         return self._system1.choose(frames, sampling, audio, instruction, mode, keyframes=keyframes, seed=seed)
 
     def _ground(
-        self, chosen: System1Result, sampled: dict[int, np.ndarray], sampling: Sampling, progress: _Progress
+        self, chosen: System1Result, sampled: dict[int, NDArray[Any]], sampling: Sampling, progress: _Progress
     ) -> list[_Looked]:
         """System 2 on every keyframe, in one batch; several moments that fall on one frame are one keyframe."""
         moments: dict[int, Moment] = {}
@@ -177,7 +179,9 @@ class OmniPipeline:
                 if all(box.box_xyxy_px.iou(other.box_xyxy_px) < _DUPLICATE_IOU for other in kept):
                     kept.append(box)
             if not kept:
-                progress.warnings.append(f"System 2 found nothing on frame {frame_index}: {grounding.raw_output[:200]!r}")
+                progress.warnings.append(
+                    f"System 2 found nothing on frame {frame_index}: {grounding.raw_output[:200]!r}"
+                )
             looked.append(_Looked(frame_index, moment, tuple(kept)))
         return looked
 
@@ -189,33 +193,15 @@ class OmniPipeline:
         for track in tracks:
             if track not in kept:
                 where = ", ".join(str(prompts[m].frame_index) for m in track.members)
-                progress.warnings.append(
-                    f"the thing boxed on frame {where} was dropped: the other keyframes on which it can be seen don't name it"
-                )
+                reason = "the other keyframes on which it can be seen don't name it"
+                progress.warnings.append(f"the thing boxed on frame {where} was dropped: {reason}")
         return kept
 
     def _assemble(
         self, probe: VideoProbe, seed: int, chosen: System1Result, looked: list[_Looked], linked: list[LinkedTrack],
-        propagations: list[Propagation], sampled: dict[int, np.ndarray], progress: _Progress,
+        propagations: list[Propagation], sampled: dict[int, NDArray[Any]], progress: _Progress,
     ) -> Annotation:  # fmt: skip
-        track_of = {member: index for index, track in enumerate(linked) for member in track.members}
-        keyframes, detection_index = [], 0
-        labels: dict[int, str] = {}
-        for position, keyframe in enumerate(looked):
-            detections = []
-            for index, box in enumerate(keyframe.boxes):
-                track_index = track_of.get(detection_index)
-                label = box.label or keyframe.moment.description
-                if track_index is not None:
-                    labels.setdefault(track_index, label)
-                detections.append(Detection(index, box.box_xyxy_px, label, round(box.score, 4), track_index))
-                detection_index += 1
-            keyframes.append(
-                Keyframe(
-                    keyframe.frame_index, position, round(probe.time_s(keyframe.frame_index), 6), keyframe.moment.start_s,
-                    keyframe.moment.end_s, keyframe.moment.description, tuple(detections),
-                )  # fmt: skip
-            )
+        keyframes, labels = _keyframes(probe, looked, linked)
         tracks = tuple(
             Track(i, labels[i], round(float(np.mean(list(t.predicted_iou.values()))), 4), t.masks)
             for i, t in enumerate(linked)
@@ -245,9 +231,37 @@ class OmniPipeline:
         }
 
 
-def _outcome(
-    chosen: System1Result, looked: list[_Looked], tracks: tuple[Track, ...]
-) -> tuple[RunStatus, str | None]:
+def _keyframes(
+    probe: VideoProbe, looked: list[_Looked], linked: list[LinkedTrack]
+) -> tuple[tuple[Keyframe, ...], dict[int, str]]:
+    """The keyframes with their detections led to their tracks, and each track's label: that of its first detection."""
+    track_of = {member: index for index, track in enumerate(linked) for member in track.members}
+    keyframes, labels = [], dict[int, str]()
+    detection_count = 0
+    for position, (frame_index, moment, boxes) in enumerate((k.frame_index, k.moment, k.boxes) for k in looked):
+        detections = []
+        for index, box in enumerate(boxes):
+            track_index = track_of.get(detection_count + index)
+            label = box.label or moment.description
+            if track_index is not None:
+                labels.setdefault(track_index, label)
+            detections.append(Detection(index, box.box_xyxy_px, label, round(box.score, 4), track_index))
+        detection_count += len(boxes)
+        keyframes.append(
+            Keyframe(
+                frame_index=frame_index,
+                position=position,
+                time_s=round(probe.time_s(frame_index), 6),
+                segment_start_s=moment.start_s,
+                segment_end_s=moment.end_s,
+                description=moment.description,
+                detections=tuple(detections),
+            )
+        )
+    return tuple(keyframes), labels
+
+
+def _outcome(chosen: System1Result, looked: list[_Looked], tracks: tuple[Track, ...]) -> tuple[RunStatus, str | None]:
     """Succeeded, or no_target with the reason: unparsable, no_box, no_mask."""
     if tracks:
         return RunStatus.SUCCEEDED, None

@@ -2,9 +2,11 @@
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from backend.domain.annotation import Annotation, Keyframe
@@ -16,7 +18,7 @@ PALETTE = [(0, 158, 115), (213, 94, 0), (86, 180, 233), (240, 228, 66), (204, 12
 _TINT = 0.45
 
 
-def draw_frame(image: np.ndarray, annotation: Annotation, frame_index: int) -> np.ndarray:
+def draw_frame(image: NDArray[Any], annotation: Annotation, frame_index: int) -> NDArray[Any]:
     """(H, W, 3) uint8 with the tracks of that frame drawn on it; a keyframe also shows its description and boxes."""
     canvas = image.astype(np.float32)
     for track in annotation.tracks:
@@ -31,7 +33,9 @@ def draw_frame(image: np.ndarray, annotation: Annotation, frame_index: int) -> n
             box = track.masks[frame_index].box_xyxy_px
             color = PALETTE[track.index % len(PALETTE)]
             draw.rectangle((box.x1, box.y1, box.x2 - 1, box.y2 - 1), outline=color, width=2)
-            draw.text((box.x1 + 3, box.y1 + 1), track.label[:40], fill="white", font=font, stroke_width=1, stroke_fill="black")
+            draw.text(
+                (box.x1 + 3, box.y1 + 1), track.label[:40], fill="white", font=font, stroke_width=1, stroke_fill="black"
+            )
     keyframe = next((k for k in annotation.keyframes if k.frame_index == frame_index), None)
     if keyframe is not None:
         _mark_keyframe(draw, keyframe, font, image.shape[1])
@@ -49,7 +53,8 @@ def _mark_keyframe(
 
 
 def write_overlay(video_path: Path, annotation: Annotation, out_path: Path) -> None:
-    """Write the annotated video as H.264 mp4 at the source's own times; frame i of the overlay is frame i of the source."""
+    """Write the annotated video as H.264 mp4 at the source's own times; frame i of the overlay is frame i of the
+    source."""
     probe = annotation.probe
     width, height = probe.width + probe.width % 2, probe.height + probe.height % 2
     with av.open(str(out_path), "w") as container:

@@ -7,9 +7,9 @@ or without list brackets and commas, and at times without the answer tags (appen
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any, TypeGuard
 
 _THINK = re.compile(r"<think>(.*?)(?:</think>|$)", re.S)
@@ -44,7 +44,8 @@ def _is_number(value: Any) -> TypeGuard[int | float]:
 
 
 def parse_time_s(value: object) -> float | None:
-    """Seconds of `mm:ss.ff`, `h:mm:ss`, `ss.f` or a number (a decimal fraction: ".5" is half a second); None if neither."""
+    """Seconds of `mm:ss.ff`, `h:mm:ss`, `ss.f` or a number (a decimal fraction: ".5" is half a second); None if
+    neither."""
     if _is_number(value):
         return float(value) if value >= 0 else None
     match = _TIME.match(value) if isinstance(value, str) and len(value) < 64 else None
@@ -108,15 +109,16 @@ def best_spread(moments: list[Moment], count: int) -> list[Moment]:
         if len(ordered) <= count:
             return ordered
 
-    def spread(chosen: tuple[Moment, ...]) -> tuple[float, float]:
+    def spread(chosen: Iterable[Moment]) -> tuple[float, float]:
         starts = [m.start_s for m in chosen]
-        return min(b - a for a, b in zip(starts, starts[1:], strict=False)), starts[-1] - starts[0]
+        return min(b - a for a, b in pairwise(starts)), starts[-1] - starts[0]
 
     return list(max(combinations(ordered, count), key=spread))
 
 
 def parse_system1(text: str, duration_s: float, count: int) -> System1Answer:
-    """Read System 1's completion for a clip of `duration_s` nominal seconds; keep the `count` best distributed moments."""
+    """Read System 1's completion for a clip of `duration_s` nominal seconds; keep the `count` best distributed
+    moments."""
     think, answer = _THINK.search(text), _ANSWER.search(text)
     body = answer.group(1) if answer else (text[think.end() :] if think else text)
     reasoning = think.group(1).strip() if think else text[: text.find("{")].strip() if "{" in text else text.strip()
@@ -155,7 +157,8 @@ def _raw_box(item: dict[str, Any]) -> RawBox | None:
     if not all(_is_number(n) for n in numbers):
         return None
     label = item.get("label")
-    return RawBox(*(float(n) for n in numbers), label=" ".join(label.split())[:200] if isinstance(label, str) else "")
+    x1, y1, x2, y2 = (float(n) for n in numbers)
+    return RawBox(x1, y1, x2, y2, " ".join(label.split())[:200] if isinstance(label, str) else "")
 
 
 def parse_system2(text: str) -> tuple[tuple[RawBox, ...], tuple[str, ...]]:

@@ -1,9 +1,9 @@
 """The segmenter: Meta's SAM2 carries boxes from their keyframes through every frame, forward and in reverse.
 
 All detections of a clip share one encoding of its frames and one pass in each direction (the appendix's single forward
-pass); those prompted on the same frame go through memory attention, decoder and memory encoder as one batch. Unlike Meta's
-video predictor, only the memories that the model can still read are kept, frames stay on disk and masks leave as run
-lengths, so that memory doesn't grow with the length of the video.
+pass); those prompted on the same frame go through memory attention, decoder and memory encoder as one batch. Unlike
+Meta's video predictor, only the memories that the model can still read are kept, frames stay on disk and masks leave
+as run lengths, so that memory doesn't grow with the length of the video.
 """
 
 from collections import OrderedDict
@@ -41,7 +41,8 @@ class BoxPrompt:
 
 @dataclass(slots=True)
 class Propagation:
-    """What one prompt became: a mask on each frame where SAM2 sees the thing, and SAM2's own estimate of its IoU there."""
+    """What one prompt became: a mask on each frame where SAM2 sees the thing, and SAM2's own estimate of its IoU
+    there."""
 
     masks: dict[int, Mask] = field(default_factory=dict)
     predicted_iou: dict[int, float] = field(default_factory=dict)
@@ -97,7 +98,8 @@ class Segmenter:
         source_size: tuple[int, int],
         on_progress: Callable[[float], None] = lambda _: None,
     ) -> list[Propagation]:
-        """One `Propagation` a prompt, in order. `source_size`: (width, height) of the masks; progress goes from 0 to 1."""
+        """One `Propagation` a prompt, in order. `source_size`: (width, height) of the masks; progress goes from 0 to
+        1."""
         results = [Propagation() for _ in prompts]
         groups = self._groups(prompts, source_size)
         if not groups:
@@ -185,7 +187,8 @@ class Segmenter:
 class _Encoder:
     """Image features by frame, computed in batches and kept as far as the cache's budget goes.
 
-    The forward pass leaves its latest frames here, which the reverse pass asks for first; what was dropped is encoded again.
+    The forward pass leaves its latest frames here, which the reverse pass asks for first; what was dropped is
+    encoded again.
     """
 
     def __init__(self, segmenter: Segmenter, frames: FrameStore) -> None:

@@ -5,8 +5,9 @@ Prompt and presentation follow Figures 1 and 2 of the appendix; the words live i
 
 import random
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from backend.domain.frames import Sampling
 from backend.domain.runs import Mode
@@ -31,8 +32,9 @@ class System1:
     def prompt_text(
         self, instruction: str, mode: Mode, duration_s: float, audio_duration_s: float, keyframes: int, seed: int
     ) -> str:
-        """The user's turn in words. The example timestamps are drawn from `seed`, so that none can be learned by heart."""
-        draw = random.Random(seed)  # noqa: S311
+        """The user's turn in words. The example timestamps are drawn from `seed`, so that none can be learned by
+        heart."""
+        draw = random.Random(seed)
         start_s = round(draw.uniform(0, max(0.0, duration_s - 0.5)) * 2) / 2
         return self._templates[mode].format(
             instruction=neutralise(instruction),
@@ -44,7 +46,7 @@ class System1:
         )
 
     def choose(
-        self, frames: np.ndarray, sampling: Sampling, audio: np.ndarray | None, instruction: str, mode: Mode,
+        self, frames: NDArray[Any], sampling: Sampling, audio: NDArray[Any] | None, instruction: str, mode: Mode,
         *, keyframes: int, seed: int,
     ) -> System1Result:  # fmt: skip
         """Ask once. `frames`: (n, H, W, 3) uint8 RGB, the sampled frames; `audio`: float32 mono at the model's rate."""

@@ -6,8 +6,9 @@ image, or thousandths of the side; both come out as boxes in source pixels, clip
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from backend.domain.annotation import Box
 from backend.profiles import System2Profile
@@ -46,7 +47,7 @@ class System2:
         self._thinker, self._profile = thinker, profile
         self._template = load_template(profile.prompts, "system2")
 
-    def ground(self, images: Sequence[np.ndarray], descriptions: Sequence[str]) -> list[Grounding]:
+    def ground(self, images: Sequence[NDArray[Any]], descriptions: Sequence[str]) -> list[Grounding]:
         """One `Grounding` an image, in order. `images`: (H, W, 3) uint8 RGB at source resolution."""
         results: list[Grounding] = []
         for begin in range(0, len(images), self._profile.batch_size):
@@ -54,7 +55,7 @@ class System2:
             results += self._ground_batch(images[begin:end], descriptions[begin:end])
         return results
 
-    def _ground_batch(self, images: Sequence[np.ndarray], descriptions: Sequence[str]) -> list[Grounding]:
+    def _ground_batch(self, images: Sequence[NDArray[Any]], descriptions: Sequence[str]) -> list[Grounding]:
         profile = self._profile
         prompts = []
         for image, description in zip(images, descriptions, strict=True):
@@ -79,7 +80,9 @@ class System2:
         for raw in raw_boxes:
             box = to_source_px(raw, self._profile.coordinates, completion.image_size, source)
             if box is None:
-                warnings.append(f"System 2's box {raw.x1:g}, {raw.y1:g}, {raw.x2:g}, {raw.y2:g} is empty and was dropped")
+                warnings.append(
+                    f"System 2's box {raw.x1:g}, {raw.y1:g}, {raw.x2:g}, {raw.y2:g} is empty and was dropped"
+                )
             else:
                 boxes.append(GroundedBox(box, raw.label, completion.confidence))
         return Grounding(completion.text, tuple(boxes), tuple(warnings))

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from backend.profiles import Weights
 from workers.pipeline import torchvision_cpu
@@ -31,9 +31,9 @@ class Prompt:
     """
 
     content: tuple[dict[str, str], ...]
-    video: np.ndarray | None = None
-    image: np.ndarray | None = None
-    audio: np.ndarray | None = None
+    video: NDArray[Any] | None = None
+    image: NDArray[Any] | None = None
+    audio: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +49,14 @@ class Completion:
 class Thinker:
     def __init__(self, weights: Weights, dtype: str, device: str) -> None:
         source = str(weights.path) if weights.source == "path" else weights.name
-        revision = {} if weights.source == "path" else {"revision": weights.revision or "main"}
+        options: dict[str, Any] = {} if weights.source == "path" else {"revision": weights.revision or "main"}
         self.device = torch.device(device)
-        self.processor = Qwen2_5OmniProcessor.from_pretrained(source, **revision)
+        # transformers' own annotations reject what its documentation shows, hence Any.
+        self.processor: Any = Qwen2_5OmniProcessor.from_pretrained(source, **options)
         self.processor.tokenizer.padding_side = "left"
-        self.model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(
-            source, dtype=getattr(torch, dtype), **revision
+        loader: Any = Qwen2_5OmniThinkerForConditionalGeneration
+        self.model = loader.from_pretrained(
+            source, dtype=getattr(torch, dtype), **options
         )
         self.model.to(self.device).eval()
 
@@ -104,7 +106,8 @@ class Thinker:
         max_new_tokens: int,
         fps: float | None = None,
     ) -> list[Completion]:
-        """Greedy completions, one a prompt, in order; all prompts hold the same media. `fps`: the nominal rate at which video frames are presented."""
+        """Greedy completions, one a prompt, in order; all prompts hold the same media. `fps`: the nominal rate at
+        which video frames are presented."""
         batch = self._encode(prompts, min_pixels, max_pixels, fps).to(self.device)
         for name in ("pixel_values", "pixel_values_videos", "input_features"):
             if name in batch:
@@ -125,5 +128,6 @@ class Thinker:
         texts = tokenizer.batch_decode(generated, skip_special_tokens=True)
         patch = self.processor.image_processor.patch_size
         grids = iter(batch["image_grid_thw"].tolist() if "image_grid_thw" in batch else [])
-        sizes = [(w * patch, h * patch) for _, h, w in grids] or [None] * len(texts)
+        sizes: list[tuple[int, int] | None] = [(w * patch, h * patch) for _, h, w in grids]
+        sizes = sizes or [None] * len(texts)
         return [Completion(*row) for row in zip(texts, confidence, sizes, strict=True)]

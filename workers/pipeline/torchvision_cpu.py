@@ -6,10 +6,12 @@ these two first, in plain torch, is all it needs. Nothing is done on CUDA builds
 """
 
 import sys
+from typing import Any
 
 import torch
 
-_library: torch.library.Library | None = None
+#: torch.library has no annotations.
+_library: Any = None
 
 
 def _nms(boxes_xyxy: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> torch.Tensor:
@@ -32,7 +34,8 @@ def install() -> None:
     global _library
     if _library is not None or torch.version.cuda is not None or "torchvision" in sys.modules:
         return
-    _library = torch.library.Library("torchvision", "FRAGMENT")
+    library: Any = torch.library
+    _library = library.Library("torchvision", "FRAGMENT")
     for name in ("nms", "qnms"):
         _library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _library.impl(name, _nms, "CPU")

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
+from numpy.typing import NDArray
 
 from backend.domain.annotation import Mask
 from backend.domain.masks import encode_mask
@@ -25,7 +27,7 @@ class ClipFormat:
         return int(DURATION_S * self.fps)
 
 
-def background(rng: np.random.Generator, size_px: int) -> np.ndarray:
+def background(rng: np.random.Generator, size_px: int) -> NDArray[Any]:
     """(size_px, size_px, 3) float32: a smooth random gradient with fixed fine noise."""
     corners = rng.uniform(15, 115, (4, 4, 3)).astype(np.float32)
     position = np.linspace(0, 2.999, size_px)
@@ -33,10 +35,10 @@ def background(rng: np.random.Generator, size_px: int) -> np.ndarray:
     rows = corners[cell] * (1 - share) + corners[cell + 1] * share
     share = share.transpose(1, 0, 2)
     field = rows[:, cell] * (1 - share) + rows[:, cell + 1] * share
-    return field + rng.normal(0, rng.uniform(1, 8), (size_px, size_px, 1)).astype(np.float32)
+    return np.asarray(field + rng.normal(0, rng.uniform(1, 8), (size_px, size_px, 1)), np.float32)
 
 
-def frames(scene: Scene, form: ClipFormat) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def frames(scene: Scene, form: ClipFormat) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     """(image, labels) a frame: (S, S, 3) uint8 RGB with smooth edges, and (S, S) uint8 truth at pixel centres."""
     rng = np.random.default_rng([scene.seed, 1])
     size = form.size_px
@@ -50,7 +52,7 @@ def frames(scene: Scene, form: ClipFormat) -> Iterator[tuple[np.ndarray, np.ndar
         yield image.clip(0, 255).astype(np.uint8), labels
 
 
-def _paint(image: np.ndarray, labels: np.ndarray, thing: Thing, label: int, time_s: float) -> None:
+def _paint(image: NDArray[Any], labels: NDArray[Any], thing: Thing, label: int, time_s: float) -> None:
     """Draw the thing over `image` and `labels`, looking only at the pixels of its bounding circle's box."""
     at, size = np.asarray([time_s]), image.shape[0]
     if not thing.exists(at)[0]:
@@ -70,8 +72,9 @@ def _paint(image: np.ndarray, labels: np.ndarray, thing: Thing, label: int, time
     labels[y1:y2, x1:x2][coverage(thing, time_s, (x + 0.5) / size, (y + 0.5) / size)] = label
 
 
-def sound(scene: Scene) -> np.ndarray:
-    """(samples,) float32 mono at 16 kHz: each shape has its timbre (sine, square wave, rising chirps), over faint noise."""
+def sound(scene: Scene) -> NDArray[Any]:
+    """(samples,) float32 mono at 16 kHz: each shape has its timbre (sine, square wave, rising chirps), over faint
+    noise."""
     rng = np.random.default_rng([scene.seed, 2])
     count = int(SAMPLE_RATE * DURATION_S)
     hiss = rng.normal(0, rng.uniform(0.002, 0.02), count)
@@ -89,11 +92,11 @@ def sound(scene: Scene) -> np.ndarray:
     begin = int(rng.uniform(0, 0.4) * count)
     envelope = np.zeros(count)
     envelope[begin : begin + int(rng.uniform(0.45, 0.6) * count)] = 1
-    envelope = np.convolve(envelope, np.ones(400) / 400, "same")
-    return (wave * envelope * rng.uniform(0.15, 0.5) + hiss).astype(np.float32)
+    smooth = np.convolve(envelope, np.ones(400) / 400, "same")
+    return np.asarray(wave * smooth * rng.uniform(0.15, 0.5) + hiss, np.float32)
 
 
-def write(scene: Scene, path: Path, form: ClipFormat | None = None) -> list[np.ndarray]:
+def write(scene: Scene, path: Path, form: ClipFormat | None = None) -> list[NDArray[Any]]:
     """Write the clip to `path` (mp4) and return its truth: a (S, S) uint8 label map per frame."""
     form = form or ClipFormat()
     truth = []
@@ -113,7 +116,7 @@ def write(scene: Scene, path: Path, form: ClipFormat | None = None) -> list[np.n
     return truth
 
 
-def target_masks(truth: list[np.ndarray], question: Question) -> dict[int, Mask]:
+def target_masks(truth: list[NDArray[Any]], question: Question) -> dict[int, Mask]:
     """The answer's mask by frame index, on the frames where it is visible."""
     masks = {index: encode_mask(labels == question.target + 1) for index, labels in enumerate(truth)}
     return {index: mask for index, mask in masks.items() if mask.area}

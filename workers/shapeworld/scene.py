@@ -5,8 +5,10 @@ Lengths are shares of the frame's side, speeds are shares a second, times are se
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 COLORS: dict[str, tuple[int, int, int]] = {
     "red": (220, 50, 47),
@@ -63,15 +65,15 @@ class Thing:
     def speed(self) -> float:
         return float(np.hypot(*self.velocity))
 
-    def exists(self, time_s: np.ndarray) -> np.ndarray:
-        return time_s >= self.appears_s - 1e-9
+    def exists(self, time_s: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(time_s >= self.appears_s - 1e-9)
 
-    def center(self, time_s: np.ndarray) -> np.ndarray:
+    def center(self, time_s: NDArray[Any]) -> NDArray[Any]:
         """(len(time_s), 2) centre x, y."""
         since = np.clip(time_s - self.appears_s, 0, None)[:, None]
-        return np.asarray(self.start)[None] + since * np.asarray(self.velocity)[None]
+        return np.asarray(np.asarray(self.start)[None] + since * np.asarray(self.velocity)[None])
 
-    def radius_at(self, time_s: np.ndarray) -> np.ndarray:
+    def radius_at(self, time_s: NDArray[Any]) -> NDArray[Any]:
         grown = self.radius * (1 + self.growth * (2 * time_s / DURATION_S - 1))
         return np.clip(grown, 0.1, 0.23)
 
@@ -95,7 +97,7 @@ class Question:
     target: int
 
 
-def coverage(thing: Thing, time_s: float, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def coverage(thing: Thing, time_s: float, x: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
     """Whether the points (x, y) lie inside the thing at `time_s` (also before it appears; the caller asks `exists`)."""
     at = np.asarray([time_s])
     (center_x, center_y), radius = thing.center(at)[0], float(thing.radius_at(at)[0])
@@ -103,13 +105,15 @@ def coverage(thing: Thing, time_s: float, x: np.ndarray, y: np.ndarray) -> np.nd
     u = cos * (x - center_x) + sin * (y - center_y)
     v = -sin * (x - center_x) + cos * (y - center_y)
     if thing.shape == "circle":
-        return u * u + v * v < radius * radius
-    if thing.shape == "square":
-        return (np.abs(u) < 0.88 * radius) & (np.abs(v) < 0.88 * radius)
-    return (v < 0.75 * radius) & (0.9 * np.abs(u) - 0.5 * v < 0.5 * radius)
+        inside = u * u + v * v < radius * radius
+    elif thing.shape == "square":
+        inside = (np.abs(u) < 0.88 * radius) & (np.abs(v) < 0.88 * radius)
+    else:
+        inside = (v < 0.75 * radius) & (0.9 * np.abs(u) - 0.5 * v < 0.5 * radius)
+    return np.asarray(inside)
 
 
-def label_map(scene: Scene, time_s: float, size_px: int) -> np.ndarray:
+def label_map(scene: Scene, time_s: float, size_px: int) -> NDArray[Any]:
     """(size_px, size_px) uint8: 0 background, i + 1 where thing i is the one in front, sampled at pixel centres."""
     grid = (np.arange(size_px) + 0.5) / size_px
     x, y = np.meshgrid(grid, grid)
@@ -144,17 +148,17 @@ def _thing(rng: np.random.Generator, color: str, shape: str) -> Thing:
     )  # fmt: skip
 
 
-def visible_area(scene: Scene, beats: int = int(DURATION_S / BEAT_S), size_px: int = 48) -> np.ndarray:
+def visible_area(scene: Scene, beats: int = int(DURATION_S / BEAT_S), size_px: int = 48) -> NDArray[Any]:
     """(things, beats) the smallest visible area within each beat, as a share of the frame."""
     areas = np.zeros((len(scene.things), beats, 2))
     for beat in range(beats):
         for half in range(2):
             labels = label_map(scene, (beat + half / 2) * BEAT_S, size_px)
             areas[:, beat, half] = np.bincount(labels.ravel(), minlength=len(scene.things) + 1)[1:]
-    return areas.min(-1) / size_px**2
+    return np.asarray(areas.min(-1) / size_px**2)
 
 
-def _presence(scene: Scene) -> tuple[np.ndarray, np.ndarray] | None:
+def _presence(scene: Scene) -> tuple[NDArray[Any], NDArray[Any]] | None:
     """First and last-plus-one visible beat of each thing; None unless each is either clearly there or clearly gone."""
     area = visible_area(scene)
     peak = area.max(1, keepdims=True)
@@ -172,7 +176,7 @@ def _presence(scene: Scene) -> tuple[np.ndarray, np.ndarray] | None:
     return first, end
 
 
-def _answers(scene: Scene, kind: Kind, first: np.ndarray, end: np.ndarray) -> list[int]:
+def _answers(scene: Scene, kind: Kind, first: NDArray[Any], end: NDArray[Any]) -> list[int]:
     """Indices of things the kind of question can be asked about with exactly one right answer each."""
     indices = range(len(scene.things))
     if kind is Kind.ATTRIBUTE:
@@ -189,7 +193,8 @@ def _answers(scene: Scene, kind: Kind, first: np.ndarray, end: np.ndarray) -> li
 
 
 def make(seed: int, kind: Kind, thing_count: int) -> tuple[Scene, Question]:
-    """The scene and question of that seed: drawn again until every thing is clearly seen and the answer is one thing."""
+    """The scene and question of that seed: drawn again until every thing is clearly seen and the answer is one
+    thing."""
     rng = np.random.default_rng([seed, list(Kind).index(kind), thing_count])
     while True:
         colors = rng.permutation(list(COLORS))[:thing_count]

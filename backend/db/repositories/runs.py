@@ -179,3 +179,15 @@ def page(
             )
         )
     return session.scalars(query).all()
+
+
+def of_objects(session: Session, bucket: str, keys: Collection[str]) -> Sequence[Run]:
+    """The runs of every version of those objects, oldest first, with their publications."""
+    query = (
+        select(Run)
+        .join(Video, Run.video_id == Video.id)
+        .where(Video.bucket == bucket, Video.key.in_(list(keys)))
+        .options(*_context(), selectinload(Run.publications))
+        .order_by(Run.id)
+    )
+    return session.scalars(query).all()

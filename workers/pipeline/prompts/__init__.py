@@ -19,5 +19,6 @@ def load_template(folder: str, name: str) -> str:
 
 
 def neutralise(text: str) -> str:
-    """Words of a person or a model with nothing in them that a tokenizer takes for a control token such as `<|VIDEO|>`."""
+    """Words of a person or a model with nothing in them that a tokenizer takes for a control token such as
+    `<|VIDEO|>`."""
     return text.replace("<|", "< |").replace("|>", "| >")

@@ -1,0 +1,122 @@
+"""The streaming segmenter against Meta's own predictor, and against itself under other circumstances."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from backend.domain.annotation import Box
+from backend.domain.masks import decode_mask
+from backend.profiles import load_profile
+from integrations.media.decode import iter_frames
+from integrations.media.probe import probe_video
+from tests.integration.pipeline.conftest import Sample
+from workers.pipeline.frame_store import FrameStore
+from workers.pipeline.segmenter import BoxPrompt, Propagation, Segmenter
+from workers.shapeworld.scene import Kind
+
+pytestmark = pytest.mark.slow
+SIZE = (384, 384)
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    return Segmenter(load_profile("shapeworld").segmenter, "cpu")
+
+
+@pytest.fixture(scope="module")
+def sample(make_sample: Callable[..., Sample]) -> Sample:
+    return make_sample(Kind.ATTRIBUTE, 3, seed=2001, fps=8)
+
+
+@pytest.fixture(scope="module")
+def frames(segmenter: Segmenter, sample: Sample) -> Iterator[FrameStore]:
+    probe = probe_video(sample.path)
+    with FrameStore(probe.frame_count, segmenter.size_px) as store:
+        for frame_index, image in iter_frames(Path(sample.path), probe):
+            store.write(frame_index, image)
+        yield store
+
+
+@pytest.fixture(scope="module")
+def prompts(sample: Sample) -> list[BoxPrompt]:
+    """True boxes of the target on three frames, and a box of something else beside one of them."""
+    visible = sorted(sample.truth)
+    picked = [visible[2], visible[len(visible) // 2], visible[-3]]
+    boxes = [BoxPrompt(f, sample.truth[f].box_xyxy_px) for f in picked]
+    return [*boxes, BoxPrompt(picked[1], Box(10, 20, 90, 100))]
+
+
+def pixels(propagation: Propagation, frame_count: int) -> np.ndarray:
+    empty = np.zeros(SIZE[::-1], bool)
+    masks = propagation.masks
+    return np.stack([decode_mask(masks[f]) if f in masks else empty for f in range(frame_count)])
+
+
+def test_masks_agree_with_metas_predictor(
+    segmenter: Segmenter, frames: FrameStore, prompts: list[BoxPrompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sam2.sam2_video_predictor as meta
+
+    images = torch.from_numpy(frames.read(0, frames.frame_count).astype(np.float32)).permute(0, 3, 1, 2) / 255
+    images = (images - segmenter._mean) / segmenter._std
+    monkeypatch.setattr(meta, "load_video_frames", lambda **_: (images, SIZE[1], SIZE[0]))
+    monkeypatch.setattr(meta, "tqdm", lambda iterable, **_: iterable)
+    ours = segmenter.propagate(frames, prompts, SIZE)
+    agreement = []
+    for prompt, propagation in zip(prompts, ours, strict=True):
+        state = segmenter.model.init_state("clip")
+        box = prompt.box_xyxy_px
+        segmenter.model.add_new_points_or_box(
+            state, prompt.frame_index, obj_id=1, box=np.asarray([box.x1, box.y1, box.x2, box.y2], np.float32)
+        )
+        theirs = np.zeros((frames.frame_count, SIZE[1], SIZE[0]), bool)
+        for reverse in (False, True):
+            for frame_index, _, logits in segmenter.model.propagate_in_video(
+                state, prompt.frame_index, reverse=reverse
+            ):
+                theirs[frame_index] = (logits[0, 0] > 0).numpy()
+        assert theirs.any()
+        agreement.append((theirs == pixels(propagation, frames.frame_count)).mean())
+    assert min(agreement) >= 0.999
+
+
+def test_one_pass_for_all_equals_a_pass_for_each(
+    segmenter: Segmenter, frames: FrameStore, prompts: list[BoxPrompt]
+) -> None:
+    together = segmenter.propagate(frames, prompts, SIZE)
+    for prompt, propagation in zip(prompts, together, strict=True):
+        [alone] = segmenter.propagate(frames, [prompt], SIZE)
+        same = pixels(propagation, frames.frame_count) == pixels(alone, frames.frame_count)
+        assert same.mean() >= 0.9999
+        for frame_index in set(alone.predicted_iou) & set(propagation.predicted_iou):
+            assert propagation.predicted_iou[frame_index] == pytest.approx(alone.predicted_iou[frame_index], abs=1e-3)
+
+
+def test_a_full_feature_cache_and_none_at_all_give_the_same_masks(
+    segmenter: Segmenter, frames: FrameStore, prompts: list[BoxPrompt]
+) -> None:
+    frugal = Segmenter(load_profile("shapeworld").segmenter, "cpu", feature_cache_bytes=0)
+    for kept, encoded_again in zip(
+        segmenter.propagate(frames, prompts, SIZE), frugal.propagate(frames, prompts, SIZE), strict=True
+    ):
+        same = pixels(kept, frames.frame_count) == pixels(encoded_again, frames.frame_count)
+        assert same.mean() >= 0.9999
+
+
+def test_a_true_box_is_followed_through_the_whole_clip(
+    segmenter: Segmenter, frames: FrameStore, sample: Sample, prompts: list[BoxPrompt]
+) -> None:
+    from workers.evaluation.metrics import region_j
+
+    [propagation] = segmenter.propagate(frames, prompts[1:2], SIZE)
+    assert region_j([propagation.masks], sample.truth, frames.frame_count) > 0.85
+    assert all(0 <= value <= 1 for value in propagation.predicted_iou.values())
+
+
+def test_masks_have_the_size_asked_for_and_no_prompt_is_no_work(segmenter: Segmenter, frames: FrameStore) -> None:
+    assert segmenter.propagate(frames, [], SIZE) == []
+    [propagation] = segmenter.propagate(frames, [BoxPrompt(0, Box(20, 10, 60, 60))], (131, 77))
+    assert {(m.width, m.height) for m in propagation.masks.values()} <= {(131, 77)}
