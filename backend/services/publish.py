@@ -14,7 +14,7 @@ from backend.db.repositories import runs as run_rows
 from backend.db.session import SessionFactory, session_scope
 from backend.db.tables import Publication, Run, TrackRow
 from backend.domain.annotation import Box, Mask
-from backend.domain.errors import BadInput, Misconfigured, ServiceUnavailable
+from backend.domain.errors import BadInput, Misconfigured, PremaskError, ServiceUnavailable
 from backend.domain.runs import PUBLISHABLE, Mode, RunStatus
 from backend.domain.text import storable
 from backend.domain.tracks import BoxKeyframe
@@ -47,8 +47,8 @@ def publish_run(
     """Make the run's pending publications; none pending: nothing happens.
 
     Raises `NotFound` for an unknown run, and `ServiceUnavailable` when it is to be tried again: the publication is then
-    still pending and carries the error. One that can never succeed, or has been refused `labeling.max_attempts` times,
-    becomes `failed`, without an exception. A tool that doesn't answer costs no attempt, however long it is away.
+    still pending and carries the error. One that can never succeed, or at which the tool broke `labeling.max_attempts`
+    times, becomes `failed`, without an exception. A tool that is away, or misconfigured, costs no attempt.
     """
     with session_scope(factory) as session:
         run = run_rows.get(session, run_id)
@@ -117,13 +117,13 @@ def _note_success(factory: SessionFactory, order: _Order, published: PublishedTa
         run.warnings = list(dict.fromkeys([*run.warnings, *published.warnings]))
 
 
-def _note_failure(factory: SessionFactory, publication_id: int, error: Exception, max_attempts: int) -> bool:
+def _note_failure(factory: SessionFactory, publication_id: int, error: PremaskError, max_attempts: int) -> bool:
     """Write the error down; whether the publication is to be tried again."""
     with session_scope(factory) as session:
         publication = repository.lock_pending(session, publication_id)
         if publication is None:
             return False
-        if isinstance(error, ServiceUnavailable) and error.code == ServiceUnavailable.code:
+        if error.code in (ServiceUnavailable.code, Misconfigured.code):
             publication.attempts -= 1
         elif publication.attempts >= max_attempts:
             _fail(publication, error)

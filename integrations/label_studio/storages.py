@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
-from label_studio_sdk import LabelStudio
 
 from backend.domain.errors import BadInput, Misconfigured, ServiceUnavailable
 from backend.settings import StorageSettings
@@ -21,7 +20,7 @@ _MAX_TTL_MINUTES = 32_767
 _READS = {"GET", "HEAD"}
 
 
-def ensure_storages(client: LabelStudio, project_id: int, buckets: Iterable[str], settings: StorageSettings) -> None:
+def ensure_storages(client: Any, project_id: int, buckets: Iterable[str], settings: StorageSettings) -> None:
     """One S3 storage for each bucket, with today's credentials.
 
     Raises `Misconfigured` when Label Studio can't reach the object store.

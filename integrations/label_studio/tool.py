@@ -6,9 +6,8 @@ and by the prediction's version. Callers see to it that one worker at a time pub
 
 import json
 import logging
+from functools import cached_property
 from typing import Any
-
-from label_studio_sdk import LabelStudio
 
 from backend.domain.errors import Misconfigured
 from backend.ports import PublicationItem, PublishedTask
@@ -42,13 +41,18 @@ class LabelStudioTool:
         if settings.url is None or settings.api_key is None:
             raise Misconfigured("Label Studio needs PREMASK__LABEL_STUDIO__URL and PREMASK__LABEL_STUDIO__API_KEY")
         self._url = settings.url.rstrip("/")
+        self._key = settings.api_key
+        self._timeout_s = settings.timeout_s
         self._storage = storage
+
+    @cached_property
+    def _client(self) -> Any:
+        # The SDK takes a second to import (it brings pandas): only who talks to Label Studio pays for it.
+        from label_studio_sdk import LabelStudio
+
         # A retry inside the SDK could create twice; our own retries look first.
-        self._client: Any = LabelStudio(  # type: ignore[no-untyped-call]
-            base_url=self._url,
-            api_key=settings.api_key.get_secret_value(),
-            timeout=settings.timeout_s,
-            max_retries=0,
+        return LabelStudio(  # type: ignore[no-untyped-call]
+            base_url=self._url, api_key=self._key.get_secret_value(), timeout=self._timeout_s, max_retries=0
         )
 
     def ensure_project(self, name: str, labels: list[str], buckets: list[str]) -> int:
