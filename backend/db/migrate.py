@@ -1,5 +1,6 @@
 """Brings a database to the newest schema, and says whether tables and migrations agree."""
 
+import io
 from pathlib import Path
 
 from alembic import command
@@ -15,7 +16,8 @@ _MIGRATION_LOCK = 7_077_001
 
 
 def _config(connection: Connection) -> Config:
-    config = Config()
+    # Alembic tells its findings on standard output, where a command's JSON belongs; we raise or are silent.
+    config = Config(stdout=io.StringIO())
     config.set_main_option("script_location", str(Path(migrations.__file__).parent).replace("%", "%%"))
     config.attributes["connection"] = connection
     return config

@@ -63,7 +63,8 @@ def service(label_studio: LabelStudio, log: Path) -> Service:
         name="label-studio",
         command=command(label_studio),
         log=log,
-        probe=lambda: answers(f"{label_studio.url}/health"),
+        # With our token: an answer by somebody else's server is no answer.
+        probe=lambda: answers(f"{label_studio.url}/api/current-user/whoami", token=label_studio.token),
         environment=environment(label_studio),
         folder=label_studio.data,
         # The first start migrates for half a minute where there is no template; twice that on a loaded machine.
@@ -103,10 +104,11 @@ def environment(label_studio: LabelStudio) -> dict[str, str]:
     return variables
 
 
-def answers(url: str, timeout_s: float = 5.0) -> bool:
+def answers(url: str, *, token: str | None = None) -> bool:
     """Whether a GET is answered with 200."""
+    request = urllib.request.Request(url, headers={"Authorization": f"Token {token}"} if token else {})
     try:
-        with urllib.request.urlopen(url, timeout=timeout_s) as response:
+        with urllib.request.urlopen(request, timeout=5.0) as response:
             return bool(response.status == 200)
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return False

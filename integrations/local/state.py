@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from backend.domain.errors import Conflict, Misconfigured
-from integrations.local.ports import choose
+from integrations.local.ports import Reservation, reserve
 
 LOCK_PATIENCE_S = 1.0
 #: Longer than the guard gives the processes of a killed launcher.
@@ -42,7 +42,7 @@ class StateDir:
         self.logs.mkdir(parents=True, exist_ok=True)
         self._memory_file = self.path / "state.json"
         self._memory = self._remembered()
-        self._ports_given: dict[str, int] = {}
+        self._reservations: dict[str, Reservation] = {}
         # The services are prepared side by side, some of them in threads.
         self._mutex = threading.RLock()
 
@@ -76,18 +76,23 @@ class StateDir:
             return known[name]
 
     def port(self, name: str, well_known: int) -> int:
-        """The port of that name for this process: last time's, else the well-known one, else any free one."""
+        """The port of that name, held for this process: last time's, else the well-known one, else any free one."""
         with self._mutex:
-            if name not in self._ports_given:
+            if name not in self._reservations:
                 kept: dict[str, int] = self._memory.setdefault("ports", {})
                 # Another name's kept port is not for the taking: it would make both move at every start.
-                others = {port for other, port in (kept | self._ports_given).items() if other != name}
-                port = choose(self._preferred(name, well_known), others)
-                self._ports_given[name] = port
-                if kept.get(name) != port:
-                    kept[name] = port
+                others = {port for other, port in kept.items() if other != name}
+                self._reservations[name] = reserve(self._preferred(name, well_known), others)
+                if kept.get(name) != self._reservations[name].port:
+                    kept[name] = self._reservations[name].port
                     self._remember()
-            return self._ports_given[name]
+            return self._reservations[name].port
+
+    def release_ports(self) -> None:
+        """Another stack may take them now."""
+        with self._mutex:
+            while self._reservations:
+                self._reservations.popitem()[1].release()
 
     def _preferred(self, name: str, well_known: int) -> list[int]:
         kept = self._memory["ports"].get(name)
@@ -108,6 +113,7 @@ class StateDir:
                 yield lock.fileno()
             finally:
                 self.stack_file.unlink(missing_ok=True)
+                self.release_ports()
 
     def _acquire(self, lock: TextIO) -> None:
         """Patient where the holder is only an instant's reader, or the guard of a killed launcher cleaning up."""

@@ -11,7 +11,7 @@ import pytest
 
 from backend.domain.errors import Conflict, Misconfigured
 from integrations.local import state as state_module
-from integrations.local.ports import LOOPBACK, choose
+from integrations.local.ports import LOOPBACK
 from integrations.local.state import StateDir, running_environment
 
 
@@ -19,6 +19,7 @@ def test_secrets_and_ports_are_the_same_next_time(tmp_path: Path) -> None:
     first = StateDir(tmp_path, well_known_ports=False)
     secret, port = first.secret("s3"), first.port("s3", 8333)
     assert port != 8333
+    first.release_ports()
     again = StateDir(tmp_path)
     assert (again.secret("s3"), again.port("s3", 8333)) == (secret, port)
     assert stat.S_IMODE((tmp_path / "state.json").stat().st_mode) == 0o600
@@ -42,7 +43,14 @@ def test_a_taken_port_is_replaced_and_two_names_never_share_one(tmp_path: Path) 
         ports = [state.port("a", taken), state.port("b", taken), state.port("c", taken)]
     assert taken not in ports
     assert len(set(ports)) == 3
-    assert choose([taken], taken=[taken]) != taken
+
+
+def test_a_port_chosen_by_one_stack_is_not_chosen_by_another_although_nobody_has_bound_it_yet(tmp_path: Path) -> None:
+    first = StateDir(tmp_path / "first", well_known_ports=False)
+    wanted = first.port("label-studio", 8080)
+    assert StateDir(tmp_path / "second").port("label-studio", wanted) != wanted
+    first.release_ports()
+    assert StateDir(tmp_path / "third").port("label-studio", wanted) == wanted
 
 
 def test_a_second_stack_is_refused_while_the_first_holds_the_folder(tmp_path: Path) -> None:

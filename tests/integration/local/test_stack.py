@@ -66,7 +66,9 @@ def launch(state_dir: Path) -> Iterator[Launch]:
     yield start
     for process in started:
         if process.poll() is None:
+            everybody = family(process.pid)
             process.kill()
+            wait_until(lambda everybody=everybody: not living(everybody), "all processes ended")
         process.communicate()
 
 

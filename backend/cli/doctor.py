@@ -1,0 +1,178 @@
+"""`premask doctor`: what of this installation is in order, what is missing, and what to do about it.
+
+Each check answers with a sentence or raises; only what is named in `--only` is looked at, which is how the containers'
+health checks use it.
+"""
+
+import json
+import shutil
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib import metadata
+from typing import Annotated, Literal
+
+import typer
+from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
+
+from backend.bootstrap import Container, bootstrap
+from backend.cli.output import print_table
+from backend.db import migrate
+from backend.db.repositories import outbox as outbox_rows
+from backend.domain.errors import Misconfigured, PremaskError
+from backend.profiles import Weights
+from backend.settings import Settings
+from integrations.local.label_studio import TEMPLATE
+from integrations.local.state import running_stack
+
+app = typer.Typer()
+
+#: Workers write a sign of life every two seconds.
+ALIVE_WITHIN_S = 15.0
+STARTED_BY_UP = {"database", "schema", "broker", "storage", "label-studio", "worker-gpu", "worker-io"}
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    check: str
+    #: A note is worth knowing and no failure.
+    status: Literal["ok", "note", "failed"]
+    detail: str
+
+
+class Note(Exception):
+    """Raised by a check for something that is missing and may be."""
+
+
+class Doctor:
+    """One method a check; a string is good news."""
+
+    def __init__(self, container: Container) -> None:
+        self._container = container
+        self._settings = container.settings
+
+    @cached_property
+    def _health(self) -> dict[str, str | None]:
+        return self._container.health()
+
+    def checks(self) -> dict[str, Callable[[], str]]:
+        return {
+            "python": self.python,
+            "packages": self.packages,
+            "label-studio-venv": self.label_studio_venv,
+            "weights": self.weights,
+            "database": lambda: self._outside("database"),
+            "schema": self.schema,
+            "broker": lambda: self._outside("broker"),
+            "storage": lambda: self._outside("storage"),
+            "label-studio": self.label_studio,
+            "worker-gpu": lambda: self.worker("gpu"),
+            "worker-io": lambda: self.worker("io"),
+            "browser": self.browser,
+        }
+
+    def python(self) -> str:
+        return f"{sys.version.split()[0]} in {sys.prefix}"
+
+    def packages(self) -> str:
+        found = []
+        for name in ("premask", "torch", "sam2", "transformers"):
+            try:
+                found.append(f"{name} {metadata.version(name)}")
+            except metadata.PackageNotFoundError as error:
+                raise Misconfigured(f"{name} is not installed here; run `make setup`") from error
+        return ", ".join(found)
+
+    def label_studio_venv(self) -> str:
+        venv = self._settings.local.label_studio_venv
+        if not (venv / "bin" / "label-studio").exists():
+            raise Note(f"none in {venv}: `premask up` and `premask demo` need it; run `make setup`")
+        if not (venv / TEMPLATE).exists():
+            raise Note(f"{venv} has no migrated database: its first start takes half a minute longer")
+        return str(venv)
+
+    def weights(self) -> str:
+        profile = self._container.profile
+        parts = [profile.system1.weights, profile.system2.weights or profile.system1.weights, profile.segmenter.weights]
+        return f"{profile.name}: " + ", ".join(dict.fromkeys(map(_where, parts)))
+
+    def schema(self) -> str:
+        migrate.check(self._container.engine)
+        return "the one this version needs"
+
+    def label_studio(self) -> str:
+        settings = self._settings.label_studio
+        if settings.url is None or settings.api_key is None:
+            raise Note("none configured (PREMASK__LABEL_STUDIO__URL and __API_KEY): nothing is published")
+        with urllib.request.urlopen(f"{settings.url}/health", timeout=5):
+            return settings.url
+
+    def worker(self, queue: str) -> str:
+        with self._container.transaction() as session:
+            seen = outbox_rows.alive(session, ALIVE_WITHIN_S).get(queue)
+        if seen is None:
+            raise Misconfigured(f"no worker on the queue {queue} has given a sign of life in {ALIVE_WITHIN_S:.0f} s")
+        return f"last sign of life {seen:%H:%M:%S}"
+
+    def browser(self) -> str:
+        for name in BROWSERS:
+            if found := shutil.which(name):
+                return found
+        raise Note("no Chromium: only the browser tests need one")
+
+    def _outside(self, part: str) -> str:
+        trouble = self._health[part]
+        if trouble is not None:
+            raise Misconfigured(trouble)
+        return "answers"
+
+
+def _where(weights: Weights) -> str:
+    if weights.source == "huggingface":
+        return f"{weights.name} (fetched from the hub at first use)"
+    return str(weights.path)
+
+
+def examine(checks: dict[str, Callable[[], str]]) -> list[Finding]:
+    findings = []
+    for name, check in checks.items():
+        try:
+            findings.append(Finding(name, "ok", check()))
+        except Note as note:
+            findings.append(Finding(name, "note", str(note)))
+        except (PremaskError, SQLAlchemyError, urllib.error.URLError, TimeoutError, ConnectionError) as error:
+            findings.append(Finding(name, "failed", str(error).splitlines()[0]))
+    return findings
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="Look at this only; may be given again.")] = None,
+) -> None:
+    """Check this installation: environments, weights, services, schema, workers. Status 1 if anything failed."""
+    try:
+        settings = Settings()
+        checks = Doctor(bootstrap(settings)).checks()
+    except ValidationError as error:
+        raise Misconfigured(f"the settings are not valid: {error}") from error
+    if unknown := set(only or ()) - set(checks):
+        raise typer.BadParameter(f"no such check: {', '.join(sorted(unknown))}; there are {', '.join(checks)}")
+    findings = examine({name: check for name, check in checks.items() if only is None or name in only})
+    if as_json:
+        print(json.dumps({"findings": [asdict(finding) for finding in findings]}, indent=2))
+    else:
+        print_table(["", "check", ""], [(_MARKS[f.status], f.check, f.detail) for f in findings])
+    failed = {finding.check for finding in findings if finding.status == "failed"}
+    if failed & STARTED_BY_UP and running_stack(settings.local.state_dir) is None:
+        print(f"No stack is running in {settings.local.state_dir}; `premask up` starts one.", file=sys.stderr)
+    if failed:
+        raise typer.Exit(1)
+
+
+_MARKS = {"ok": "✓", "note": "·", "failed": "✗"}
