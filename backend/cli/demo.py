@@ -10,6 +10,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -59,17 +60,25 @@ def demo(
     settings = Settings().local
     stack = Stack(state_dir or settings.state_dir, quiet=as_json, label_studio_venv=settings.label_studio_venv)
     options = _Options(once, as_json, timeout_s)
-    try:
-        raise SystemExit(asyncio.run(run(stack, lambda started: _show(started, options))))
-    except Interrupted:
-        raise SystemExit(0 if not once else 130) from None
+    # Rendered while the services start: the two have nothing to do with each other.
+    with tempfile.TemporaryDirectory(prefix="premask-demo-") as folder, ThreadPoolExecutor(1) as executor:
+        rendering = executor.submit(_render, Path(folder))
+        try:
+            raise SystemExit(asyncio.run(run(stack, lambda started: _show(started, rendering, options))))
+        except Interrupted:
+            raise SystemExit(0 if not once else 130) from None
 
 
-async def _show(stack: Stack, options: _Options) -> int:
+def _render(folder: Path) -> list["SampleVideo"]:
+    from workers.shapeworld import demo as samples
+
+    return samples.render(folder)
+
+
+async def _show(stack: Stack, rendering: "Future[list[SampleVideo]]", options: _Options) -> int:
     os.environ.update(stack.environment)
     seconds = dict(stack.seconds)
-    with tempfile.TemporaryDirectory(prefix="premask-demo-") as folder:
-        report = await asyncio.to_thread(_annotate_samples, Path(folder), options, seconds)
+    report = await asyncio.to_thread(_annotate_samples, rendering, options, seconds)
     seconds["all"] = round(stack.seconds["total"] + sum(seconds[p] for p in ("render", "project", "annotate")), 2)
     everything_published = all(row["published"] for row in report["runs"])
     report["label_studio"]["url"] = stack.urls["label_studio"]
@@ -84,13 +93,15 @@ async def _show(stack: Stack, options: _Options) -> int:
     return 0
 
 
-def _annotate_samples(folder: Path, options: _Options, seconds: dict[str, float]) -> dict[str, Any]:
+def _annotate_samples(
+    rendering: "Future[list[SampleVideo]]", options: _Options, seconds: dict[str, float]
+) -> dict[str, Any]:
+    """The demo's work beside a running stack. `seconds` gets its phases; "render" is what was still waited for."""
     from backend.bootstrap import bootstrap
-    from workers.shapeworld import demo as samples
 
     container = bootstrap(Settings())
     try:
-        videos = _timed(seconds, "render", lambda: samples.render(folder))
+        videos = _timed(seconds, "render", rendering.result)
         project_id = _timed(seconds, "project", lambda: _ensure_project(container, videos))
         return _timed(seconds, "annotate", lambda: _put_and_watch(container, videos, project_id, options))
     finally:
@@ -140,11 +151,15 @@ def _put_and_watch(
     for key, video in keys.items():
         container.store.upload(bucket, key, video.path, "video/mp4")
     deadline = time.monotonic() + options.timeout_s
-    console = Console(quiet=options.as_json)
+    console = _console(quiet=options.as_json)
+    told: dict[str, str] = {}
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
             rows = _rows(container, bucket, keys)
-            live.update(_progress_table(rows), refresh=True)
+            if console.is_terminal:
+                live.update(_progress_table(rows), refresh=True)
+            else:
+                _tell_changes(console, rows, told)
             if all(row["done"] for row in rows):
                 break
             if time.monotonic() > deadline:
@@ -154,7 +169,7 @@ def _put_and_watch(
     return {
         "runs": [_result(container, row, keys[row["key"]]) for row in rows],
         "label_studio": {"project_id": project_id},
-        "model": {"profile": container.profile.name, "trained_on": container.profile.system1.weights.trained_on},
+        "model": _models(container),
     }
 
 
@@ -186,11 +201,30 @@ def _rows(container: "Container", bucket: str, keys: dict[str, "SampleVideo"]) -
     return rows
 
 
+def _models(container: "Container") -> dict[str, Any]:
+    profile = container.profile
+    weights = {
+        "System 1": profile.system1.weights,
+        "System 2": profile.system2.weights or profile.system1.weights,
+        "SAM2": profile.segmenter.weights,
+    }
+    return {"profile": profile.name, "trained_on": {role: w.trained_on for role, w in weights.items()}}
+
+
 def _progress_table(rows: list[dict[str, Any]]) -> Table:
     table = Table("video", "status", "stage", "in Label Studio", title="runs")
     for row in rows:
         table.add_row(row["name"], row["status"], row["stage"], "yes" if row["published"] else "")
     return table
+
+
+def _tell_changes(console: Console, rows: list[dict[str, Any]], told: dict[str, str]) -> None:
+    """A line for each run that moved on, for logs and pipes where no table can be redrawn."""
+    for row in rows:
+        where = "in Label Studio" if row["published"] else row["stage"].split(" ")[0] or row["status"]
+        if told.get(row["name"]) != where:
+            console.print(f"{row['name']}: {where}")
+            told[row["name"]] = where
 
 
 def _result(container: "Container", row: dict[str, Any], video: "SampleVideo") -> dict[str, Any]:
@@ -223,21 +257,37 @@ def _result(container: "Container", row: dict[str, Any], video: "SampleVideo") -
     return result
 
 
+#: Stages with a column of their own in the table; the others are in "all".
+_SHOWN_STAGES = {"decode": "decode", "system1": "System 1", "system2": "System 2", "segment": "SAM2"}
+
+
+def _console(quiet: bool = False) -> Console:
+    """As wide as the terminal; where there is none, wide enough for the table."""
+    console = Console(quiet=quiet, highlight=False)
+    return console if console.is_terminal else Console(quiet=quiet, highlight=False, width=150)
+
+
 def _print_report(report: dict[str, Any], stack: Stack) -> None:
-    console = Console()
-    table = Table("video", "instruction", "keyframes", "tracks", "J", "seconds", "in Label Studio")
+    console = _console()
+    table = Table("video", "instruction", "keyframes", "tracks", "J")
+    for column in (*_SHOWN_STAGES.values(), "all, s"):
+        table.add_column(column, justify="right")
+    table.add_column("in Label Studio")
     for row in report["runs"]:
-        seconds = " ".join(f"{stage} {spent:.1f}" for stage, spent in row["seconds"].items())
+        spent = row["seconds"]
+        stages = [f"{spent[stage]:.2f}" if stage in spent else "–" for stage in _SHOWN_STAGES]
         j = "–" if row["j"] is None else f"{row['j']:.3f}"
         shown = "yes" if row["published"] else f"no ({row['status']})"
-        table.add_row(row["video"], row["instruction"], str(row["keyframes"]), str(row["tracks"]), j, seconds, shown)
+        counts = (str(row["keyframes"]), str(row["tracks"]), j)
+        table.add_row(row["video"], row["instruction"], *counts, *stages, f"{sum(spent.values()):.2f}", shown)
     console.print(table)
+    console.print("J: mean IoU with the true masks over all frames. What the models were trained on:")
+    for role, trained_on in report["model"]["trained_on"].items():
+        console.print(f"  {role:<10} {trained_on}")
     phases = ", ".join(f"{phase} {spent:.1f}" for phase, spent in report["seconds"].items())
     project = f"{stack.urls['label_studio']}/projects/{report['label_studio']['project_id']}/data"
-    console.print(f"J is the mean IoU with the true masks over all frames. The models were trained on: "
-                  f"{report['model']['trained_on']}.", highlight=False)  # fmt: skip
-    console.print(f"seconds: {phases}", highlight=False)
-    console.print(f"Label Studio  {project}", highlight=False, soft_wrap=True)
-    console.print(f"log in with   {stack.login['username']} / {stack.login['password']}", highlight=False)
-    console.print(f"API           {stack.urls['api']}/docs", highlight=False)
-    console.print("Ctrl-C stops everything.", highlight=False)
+    console.print(f"Seconds: {phases}")
+    console.print(f"Label Studio  {project}", soft_wrap=True)
+    console.print(f"  log in with {stack.login['username']} / {stack.login['password']}")
+    console.print(f"API           {stack.urls['api']}/docs")
+    console.print("Ctrl-C stops everything.")
