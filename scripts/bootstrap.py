@@ -220,9 +220,12 @@ def make_label_studio() -> None:
 
 def make_label_studio_template() -> None:
     """Run Label Studio's migrations once, into a database that every fresh state folder starts from."""
+    template = LABEL_STUDIO_VENV / TEMPLATE
+    source, made_from = template.with_suffix(".lock"), LABEL_STUDIO_LOCK.read_text()
+    if template.exists() and source.exists() and source.read_text() == made_from:
+        return
     say("Label Studio's empty database (its migrations take half a minute, here instead of at the first start)")
     manage = next(LABEL_STUDIO_VENV.glob("lib/python*/site-packages/label_studio/manage.py"))
-    template = LABEL_STUDIO_VENV / TEMPLATE
     template.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="premask-setup-") as folder:
         offline = {
@@ -237,6 +240,7 @@ def make_label_studio_template() -> None:
         if done.returncode != 0:
             stop(f"Label Studio's migrations failed:\n{done.stdout}{done.stderr}")
         shutil.move(Path(folder) / template.name, template)
+    source.write_text(made_from)
 
 
 def count(lock: Path) -> int:

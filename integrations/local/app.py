@@ -36,6 +36,10 @@ def worker_command(queue: str, *pool: str) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+def beat_command(schedule: Path) -> tuple[str, ...]:
+    return (*CELERY, "beat", "-l", "INFO", "--pidfile=", "-s", str(schedule))
+
+
 def worker_name(queue: str) -> str:
     return f"{queue}@premask"
 
@@ -65,14 +69,13 @@ def services(state: StateDir, port: int, database_url: str, environment: Mapping
             stop_signals=WORKER_STOP,
         )
 
-    schedule = state.folder("beat") / "schedule"
     return [
         make(
             "api", api_command(LOOPBACK, port), state.log("api"), lambda: answers(f"http://{LOOPBACK}:{port}/healthz")
         ),
         worker("gpu", "-P", "prefork", "-c", "1"),
         worker("io", "-P", "threads", "-c", "4"),
-        make("beat", (*CELERY, "beat", "-l", "INFO", "--pidfile=", "-s", str(schedule)), state.log("beat")),
+        make("beat", beat_command(state.folder("beat") / "schedule"), state.log("beat")),
     ]
 
 
