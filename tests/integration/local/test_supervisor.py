@@ -142,9 +142,7 @@ def test_stop_goes_from_the_top_and_takes_grandchildren_along(tmp_path: Path) ->
 
 def test_the_guard_ends_what_the_death_signal_does_not_reach() -> None:
     """As a Celery pool process in the middle of a job: its parent is dead, it hears no signal."""
-    deaf = (
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
-    )
+    deaf = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
     command = [sys.executable, "-I", "-S", "-c", deaf]
     left, gone = (subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) for _ in range(2))
     try:
