@@ -15,7 +15,7 @@ from backend.profiles import ModelProfile, load_profile
 from backend.services import outbox
 from backend.services.ingest import RunSpec
 from backend.settings import Settings, get_settings
-from integrations.broker.celery import CeleryQueue, make_celery
+from integrations.broker.celery import CeleryQueue
 from integrations.label_studio.tool import LabelStudioTool
 from integrations.s3.store import S3ObjectStore
 
@@ -40,7 +40,7 @@ class Container:
 
     @cached_property
     def queue(self) -> CeleryQueue:
-        return CeleryQueue(make_celery(self.settings.broker))
+        return CeleryQueue(self.settings.broker)
 
     @cached_property
     def profile(self) -> ModelProfile:

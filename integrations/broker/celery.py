@@ -49,10 +49,13 @@ def make_celery(settings: BrokerSettings) -> Celery:
 
 
 class CeleryQueue:
-    """`backend.ports.JobQueue` over a Celery application."""
+    """`backend.ports.JobQueue`: a Celery application that only sends, and says at once when it can't."""
 
-    def __init__(self, app: Celery) -> None:
-        self._app = app
+    def __init__(self, settings: BrokerSettings) -> None:
+        self._app = make_celery(settings)
+        # By itself kombu waits six seconds for a broker that is away. What can't be sent stays in the outbox; the one
+        # retry is for a pooled connection that a restarted broker has dropped.
+        self._app.conf.broker_transport_options |= {"max_retries": 1, "interval_start": 0, "interval_step": 0}
 
     def send(self, task: str, queue: str, payload: Mapping[str, Any]) -> None:
         try:

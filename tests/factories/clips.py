@@ -24,7 +24,7 @@ def write_clip(
     sound_s: float = 0,
     noise: bool = False,
 ) -> Path:
-    """A clip whose frames differ in brightness. `pts_ms` overrides the even times; `rotation_deg` is counterclockwise."""
+    """Frames differ in brightness. `pts_ms` overrides the even times; `rotation_deg` is counterclockwise."""
     random = np.random.default_rng(0)
     with av.open(str(path), "w", options=container_options or {}) as container:
         stream: Any = container.add_stream(codec, rate=rate)

@@ -61,7 +61,7 @@ def is_watched(session: Session, bucket: str, key: str) -> bool:
 
 def instructions_for(session: Session, bucket: str, key: str, project_id: int | None = None) -> Sequence[Instruction]:
     """The instructions that apply to an object: a source of their project holds it, and their own prefixes do."""
-    prefix = func.unnest(Instruction.key_prefixes).table_valued("prefix")
+    prefix = func.unnest(Instruction.key_prefixes).column_valued("prefix")
     watched = select(ProjectSource.id).where(
         ProjectSource.project_id == Instruction.project_id,
         ProjectSource.bucket == bucket,
@@ -73,7 +73,7 @@ def instructions_for(session: Session, bucket: str, key: str, project_id: int | 
             watched.exists(),
             or_(
                 func.cardinality(Instruction.key_prefixes) == 0,
-                select(prefix.c.prefix).where(func.starts_with(key, prefix.c.prefix)).exists(),
+                select(prefix).where(func.starts_with(key, prefix)).exists(),
             ),
         )
         .order_by(Instruction.id)
