@@ -12,7 +12,7 @@ from backend.domain.tracks import BoxKeyframe
 
 @dataclass(frozen=True, slots=True)
 class ObjectVersion:
-    """One version of one object. `version` is the store's version id, or the etag where the bucket keeps no versions."""
+    """One version of one object. `version` is the store's version id; the etag where the bucket keeps no versions."""
 
     bucket: str
     key: str

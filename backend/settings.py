@@ -1,4 +1,4 @@
-"""All settings, one group per concern: from the environment (`PREMASK__GROUP__NAME`) over one TOML file over the defaults.
+"""All settings, one group a concern: the environment (`PREMASK__GROUP__NAME`) over one TOML file over the defaults.
 
 The TOML file is `premask.toml` in the working directory, or what `PREMASK_CONFIG` names.
 """
@@ -52,7 +52,9 @@ class LabelStudioSettings(Group):
     #: None: nothing is published.
     url: str | None = None
     api_key: SecretStr | None = None
-    track_iou_floor: float = Field(0.9, gt=0, le=1, description="interpolated boxes keep at least this IoU with the dense ones")
+    track_iou_floor: float = Field(
+        0.9, gt=0, le=1, description="interpolated boxes keep at least this IoU with the dense ones"
+    )
     timeout_s: float = Field(60.0, gt=0)
     #: So often the server may refuse or fail at a publication (being away doesn't count); then it is `failed`.
     max_attempts: int = Field(20, ge=1)
@@ -125,8 +127,8 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (the base class names the arguments)
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         toml = TomlConfigSettingsSource(settings_cls, Path(os.environ.get("PREMASK_CONFIG", "premask.toml")))
         return init_settings, env_settings, toml
