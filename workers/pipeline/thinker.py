@@ -55,9 +55,7 @@ class Thinker:
         self.processor: Any = Qwen2_5OmniProcessor.from_pretrained(source, **options)
         self.processor.tokenizer.padding_side = "left"
         loader: Any = Qwen2_5OmniThinkerForConditionalGeneration
-        self.model = loader.from_pretrained(
-            source, dtype=getattr(torch, dtype), **options
-        )
+        self.model = loader.from_pretrained(source, dtype=getattr(torch, dtype), **options)
         self.model.to(self.device).eval()
 
     @property
