@@ -1,0 +1,221 @@
+"""What a labeler sees, in a real browser on a real Label Studio: the boxes lie on the thing, frame by frame."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import numpy as np
+import pytest
+from playwright.sync_api import Locator, Page
+from pydantic import SecretStr
+
+from backend.domain.annotation import Box
+from backend.domain.masks import decode_mask
+from backend.domain.tracks import interpolate
+from backend.ports import PublicationItem, PublishedTask
+from backend.settings import LabelStudioSettings, StorageSettings
+from integrations.label_studio.coordinates import label_studio_frame
+from integrations.label_studio.prediction import box_keyframes_of, mask_of
+from integrations.label_studio.tool import LabelStudioTool
+from tests.conftest import S3, LabelStudioServer
+from tests.factories import moving_square
+from tests.factories.labeling_page import LabelingPage, bright_box, browser_page, stroke_box, until, white_box
+
+pytestmark = [pytest.mark.stack, pytest.mark.label_studio, pytest.mark.browser, pytest.mark.slow]
+
+#: On the screen: half the outline and the scaling of the picture.
+TOLERANCE_PX = 3
+
+
+@dataclass(frozen=True)
+class Published:
+    tool: LabelStudioTool
+    item: PublicationItem
+    task: PublishedTask
+    empty: PublishedTask
+
+    @property
+    def url(self) -> str:
+        return self.tool.task_url(self.task.project_id, self.task.task_id)
+
+
+@pytest.fixture(scope="module")
+def published(s3: S3, label_studio: LabelStudioServer, tmp_path_factory: pytest.TempPathFactory) -> Published:
+    """The clip and its keyframes in the bucket, its run in Label Studio; and a run that found nothing."""
+    prefix = f"labeling-page-{uuid4().hex[:8]}/"
+    clip = tmp_path_factory.mktemp("clip") / "square.mp4"
+    moving_square.write_clip(clip)
+    client = s3.server.client()
+    client.put_object(Bucket=s3.bucket, Key=f"{prefix}square.mp4", Body=clip.read_bytes(), ContentType="video/mp4")
+    for frame in moving_square.KEYFRAMES:
+        body = moving_square.png(frame)
+        client.put_object(Bucket=s3.bucket, Key=f"{prefix}{frame}.png", Body=body, ContentType="image/png")
+    tool = LabelStudioTool(
+        LabelStudioSettings(url=label_studio.url, api_key=SecretStr(label_studio.token)),
+        StorageSettings(
+            endpoint_url=s3.endpoint_url,
+            access_key_id=SecretStr(s3.access_key_id),
+            secret_access_key=SecretStr(s3.secret_access_key),
+            artifact_bucket=s3.bucket,
+        ),
+    )
+    project_id = tool.ensure_project(f"labeling page {uuid4().hex[:8]}", ["square"], [s3.bucket])
+    uris = {frame: f"s3://{s3.bucket}/{prefix}{frame}.png" for frame in moving_square.KEYFRAMES}
+    item = moving_square.item(f"s3://{s3.bucket}/{prefix}square.mp4", uris)
+    nothing = moving_square.without_target(
+        moving_square.item(f"s3://{s3.bucket}/{prefix}square.mp4", uris, run_id=8, instruction_id=3)
+    )
+    return Published(tool, item, tool.publish(project_id, item), tool.publish(project_id, nothing))
+
+
+@pytest.fixture(scope="module")
+def browser(label_studio: LabelStudioServer) -> Iterator[Page]:
+    with browser_page(label_studio) as page:
+        yield page
+
+
+@pytest.fixture
+def opened(browser: Page, published: Published, tmp_path: Path) -> Iterator[LabelingPage]:
+    page = LabelingPage.opened(browser, published.url)
+    until(lambda: len(page.regions()) == 4, "the regions are listed")
+    yield page
+    page.save(tmp_path / "labeling-page.png")
+
+
+def seen(opened: LabelingPage) -> np.ndarray:
+    return opened.video_pixels(moving_square.WIDTH, moving_square.HEIGHT)
+
+
+def scaled(box: Box, pixels: np.ndarray) -> Box:
+    """Where a box of the source lies in a picture of the whole frame."""
+    scale = pixels.shape[1] / moving_square.WIDTH
+    return Box(box.x1 * scale, box.y1 * scale, box.x2 * scale, box.y2 * scale)
+
+
+def distance(a: Box | None, b: Box | None) -> float:
+    """How far the farthest edge is off, in pixels of the screen."""
+    if a is None or b is None:
+        return float("inf")
+    return max(abs(a.x1 - b.x1), abs(a.y1 - b.y1), abs(a.x2 - b.x2), abs(a.y2 - b.y2))
+
+
+def test_opening_a_task_makes_an_editable_annotation_of_the_prediction(opened: LabelingPage) -> None:
+    assert opened.regions() == ["target"] * 4
+    selected = "(() => { const a = window.Htx.annotationStore.selected; return [a.type, a.isReadOnly()] })()"
+    assert opened.page.evaluate(selected) == ["annotation", False]
+    assert opened.page.get_by_role("button", name="Submit").is_enabled()
+
+
+def test_the_box_lies_on_the_object_and_moves_with_it(opened: LabelingPage) -> None:
+    """From the first visible frame to the last, before and after the turn. One frame off would be 12 pixels."""
+    for frame in (moving_square.VISIBLE[0], 15, 30, 31, 44, moving_square.VISIBLE[-1]):
+        opened.jump_to(label_studio_frame(frame))
+        truth = moving_square.truth(frame)
+
+        def lies_on_it(truth: Box = truth) -> bool:
+            pixels = seen(opened)
+            expected = scaled(truth, pixels)
+            object_off, box_off = distance(bright_box(pixels), expected), distance(stroke_box(pixels), expected)
+            return object_off <= TOLERANCE_PX and box_off <= TOLERANCE_PX
+
+        until(lies_on_it, f"object and box at frame {frame} lie where the truth is, {truth}", 10)
+
+
+@pytest.mark.parametrize("frame", [moving_square.VISIBLE[0] - 1, moving_square.VISIBLE[-1] + 1])
+def test_no_box_where_there_is_no_object(opened: LabelingPage, frame: int) -> None:
+    opened.jump_to(label_studio_frame(20))
+    until(lambda: stroke_box(seen(opened)) is not None, "a box is seen in the middle", 10)
+    opened.jump_to(label_studio_frame(frame))
+    until(
+        lambda: stroke_box(seen(opened)) is None and bright_box(seen(opened)) is None,
+        f"neither box nor object is seen at frame {frame}",
+        10,
+    )
+
+
+def test_the_mask_covers_the_object_on_each_keyframe_page(opened: LabelingPage) -> None:
+    for number, frame in enumerate(moving_square.KEYFRAMES, start=1):
+        picture = opened.turn_to_mask_page(number)
+
+        def covered(frame: int = frame, picture: Locator = picture) -> bool:
+            pixels = opened.pixels_of(picture)
+            expected = scaled(moving_square.truth(frame), pixels)
+            # The tools at the right edge are drawn over the picture, and are white.
+            pixels = pixels[:, : int(0.9 * pixels.shape[1])]
+            return distance(bright_box(pixels), expected) <= TOLERANCE_PX and white_box(pixels) is None
+
+        until(covered, f"the mask covers the object at frame {frame}", 15)
+
+
+def test_instruction_answer_descriptions_and_reasoning_stand_beside_it(
+    opened: LabelingPage, published: Published
+) -> None:
+    text = opened.guide()
+    assert published.item.instruction in text
+    assert published.item.tracks[0].label in text
+    assert "turns downwards <and> leaves." in text
+    for number, page in enumerate(published.item.pages, start=1):
+        assert page.description in text
+        assert f"page {number} " in text
+    video, guide = opened.video.bounding_box(), opened.page.locator(".premask-text").bounding_box()
+    assert video is not None
+    assert guide is not None
+    assert guide["y"] < 900, "the text begins within the window"
+
+
+def test_nothing_of_the_page_covers_anything_else(opened: LabelingPage) -> None:
+    """In the quick view, and in the wider label stream, where the text moves to the side."""
+    for query in ("", "&labeling=1"):
+        page = LabelingPage.opened(opened.page, opened.page.url.split("&")[0] + query)
+        until(lambda page=page: len(page.regions()) == 4, "the label stream begins with the prediction's regions")
+        boxes = [
+            page.page.locator(selector).bounding_box()
+            for selector in (".premask-video .lsf-timeline", ".premask-text", ".premask-masks")
+        ]
+        for i, a in enumerate(boxes):
+            for b in boxes[i + 1 :]:
+                assert a is not None
+                assert b is not None
+                apart = (
+                    a["x"] + a["width"] <= b["x"] + 1
+                    or b["x"] + b["width"] <= a["x"] + 1
+                    or a["y"] + a["height"] <= b["y"] + 1
+                    or b["y"] + b["height"] <= a["y"] + 1
+                )
+                assert apart, f"{query or 'quick view'}: {a} and {b}"
+        beside = boxes[1] is not None and boxes[0] is not None and boxes[1]["x"] > boxes[0]["x"] + 300
+        assert beside == bool(query)
+
+
+def test_a_run_that_found_nothing_says_so(browser: Page, published: Published) -> None:
+    page = LabelingPage.opened(browser, published.tool.task_url(published.empty.project_id, published.empty.task_id))
+    assert "The model found nothing that fits the instruction." in page.guide()
+    assert "No such thing." in page.guide()
+    assert page.regions() == []
+    assert page.page.get_by_role("button", name="Submit").is_enabled()
+
+
+def test_what_a_labeler_submits_unchanged_is_what_was_sent(
+    opened: LabelingPage, published: Published, label_studio: LabelStudioServer
+) -> None:
+    """Runs last: the task has an annotation then."""
+    with opened.page.expect_response(lambda r: "/annotations" in r.url and r.request.method == "POST") as submitted:
+        opened.page.get_by_role("button", name="Submit").click()
+    assert submitted.value.status == 201
+    headers = {"Authorization": f"Token {label_studio.token}"}
+    answer = httpx.get(f"{label_studio.url}/api/tasks/{published.task.task_id}/annotations/", headers=headers)
+    (annotation,) = answer.json()
+    assert annotation["parent_prediction"] == published.task.prediction_id
+    regions = {region["id"]: region for region in annotation["result"]}
+    track = published.item.tracks[0]
+    back = interpolate(
+        box_keyframes_of(regions["run7-track0"], moving_square.WIDTH, moving_square.HEIGHT), moving_square.FRAME_COUNT
+    )
+    sent = interpolate(track.box_keyframes, moving_square.FRAME_COUNT)
+    assert back.keys() == sent.keys()
+    assert all(back[frame].iou(sent[frame]) > 0.9999 for frame in sent)
+    for frame in moving_square.KEYFRAMES:
+        mask = mask_of(regions[f"run7-track0-frame{frame}"])
+        assert np.array_equal(decode_mask(mask), moving_square.mask(frame))
