@@ -11,8 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
+from boto3.exceptions import S3UploadFailedError
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
+from botocore.exceptions import (
+    ClientError,
+    ConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
 
 from backend.domain.errors import Misconfigured, NotFound, ObjectGone, ServiceUnavailable
 from backend.ports import ObjectVersion
@@ -153,15 +161,13 @@ def _translated(bucket: str, key: str) -> Iterator[None]:
         if status >= 500 or code in ("SlowDown", "RequestTimeout"):
             raise ServiceUnavailable(f"the storage answers {code}: {error}") from error
         raise
-    except NoCredentialsError as error:
+    except (NoCredentialsError, PartialCredentialsError) as error:
         raise Misconfigured(
             "no access key for the storage: set storage.access_key_id or use boto3's own ways"
         ) from error
-    except HTTPClientError as error:
+    except (HTTPClientError, ConnectionError, IncompleteReadError, S3UploadFailedError) as error:
+        # boto3 has tried again by itself; a body that breaks off it can't resume.
         raise ServiceUnavailable(f"the storage can't be reached: {error}") from error
-    except BotoCoreError as error:
-        # Among these: a body that broke off, an endpoint that doesn't resolve.
-        raise ServiceUnavailable(f"the storage can't be read: {error}") from error
 
 
 def _gone(bucket: str, key: str) -> ObjectGone:
