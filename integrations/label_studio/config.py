@@ -20,6 +20,10 @@ _COLOURS = ("#e4572e", "#17bebb", "#ffc914", "#2e86ab", "#76b041", "#a23b72", "#
 #: The player's controls are this wide and don't shrink; with the text beside them it takes so much.
 _SIDE_BY_SIDE_PX = 1010
 
+#: Leaves room for the tools at its side: Label Studio fits the picture into the width without them, and cuts off what
+#: lies beneath when they appear.
+_PAGE_WIDTH = "93%"
+
 _TEMPLATE = """\
 <View>
   <Style>
@@ -52,7 +56,7 @@ _TEMPLATE = """\
         <BitmaskLabels name="{mask}" toName="{pages}" showInline="true">
 {labels}
         </BitmaskLabels>
-        <Image name="{pages}" valueList="$keyframes" smoothing="false" zoomControl="true"/>
+        <Image name="{pages}" valueList="$keyframes" smoothing="false" zoomControl="true" maxWidth="{page_width}"/>
       </View>
     </View>
   </View>
@@ -93,6 +97,7 @@ def labeling_config(labels: Iterable[str]) -> str:
         pages=PAGES,
         guide=GUIDE,
         side_by_side_px=_SIDE_BY_SIDE_PX,
+        page_width=_PAGE_WIDTH,
     )
 
 

@@ -102,7 +102,7 @@ class LabelingPage:
                 arg=shown,
             )
         masks.evaluate("element => element.scrollIntoView({block: 'start'})")
-        return masks.locator("canvas").first
+        return masks.locator(".konvajs-content canvas").first
 
     def video_pixels(self, width: int, height: int) -> np.ndarray:
         """(h, w, 3) of what is seen of the video, whose frames are `width` × `height`; without the bars beside it."""
