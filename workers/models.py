@@ -34,8 +34,9 @@ def pipeline_for(
 
             began = time.monotonic()
             _loaded = None
+            worker = container.settings.worker
             pipeline = load_pipeline(
-                spec.profile, PipelineSettings.model_validate(config), container.settings.worker.torch_threads
+                spec.profile, PipelineSettings.model_validate(config), worker.torch_threads, worker.scratch_dir
             )
             _loaded = (model_digest, spec.config_digest, pipeline)
             log.info("models %s loaded in %.1f s", spec.profile.name, time.monotonic() - began)

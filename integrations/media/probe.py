@@ -88,6 +88,8 @@ def _decode(
                 raise UnreadableVideo(f"the video has more than the {limits.max_frames} frames that are allowed")
             if on_progress is not None and len(decoded.pts) % _PROGRESS_EVERY_FRAMES == 0:
                 on_progress()
+    except av.error.DecoderNotFoundError as error:
+        raise UnreadableVideo("the video can't be decoded: its codec is unknown, or its headers are damaged") from error
     except av.FFmpegError as error:
         raise UnreadableVideo(
             f"the video is truncated or damaged: it can't be decoded after frame {len(decoded.pts)} ({error.strerror})"

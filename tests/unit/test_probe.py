@@ -120,6 +120,12 @@ def _no_frames(path: Path) -> Path:
     return path
 
 
+def _unknown_codec(path: Path) -> Path:
+    write_clip(path)
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+    return path
+
+
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
@@ -131,6 +137,7 @@ def _no_frames(path: Path) -> Path:
         (_webm_cut, "truncated.*after frame"),
         (_no_frames, "no frames|truncated"),
         (write_sound_only, "only sound"),
+        (_unknown_codec, "codec is unknown"),
         (lambda path: write_clip(path, 3, width=1, height=1), "1×1 pixels"),
         (lambda path: write_clip(path, 3, width=64, height=8), "64×8 pixels"),
     ],

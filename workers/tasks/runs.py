@@ -61,13 +61,15 @@ def _work(task: PremaskTask, claim: Claim, lease: Lease) -> None:
         began = time.perf_counter()
         container.store.download(claim.object_version, path)
         fetch_s = time.perf_counter() - began
+        began = time.perf_counter()
         pipeline = models.pipeline_for(container, claim.model_digest, claim.profile, claim.config)
+        load_s = time.perf_counter() - began
         seed = PipelineSettings.model_validate(claim.config).seed
         annotation = pipeline.annotate(path, claim.instruction, claim.mode, seed=seed, on_stage=lease)
     lease(Stage.RECORD, 0.0)
     began = time.perf_counter()
     image_keys = _upload_keyframes(task, claim.run_id, annotation)
-    annotation.timings_s.update(fetch=fetch_s, upload=time.perf_counter() - began)
+    annotation.timings_s.update(fetch=fetch_s, load=load_s, upload=time.perf_counter() - began)
     lease.check()
     with task.transaction() as session:
         results.record(session, claim.run_id, claim.fence, annotation, image_keys, container.settings.label_studio)
