@@ -87,9 +87,9 @@ def _text(path: Path) -> Path:
 
 
 def _playlist(path: Path) -> Path:
-    """FFmpeg left to itself opens what the playlist names."""
-    inner = write_clip(path.with_suffix(".ts"), 5)
-    path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{inner}\n#EXT-X-ENDLIST\n")
+    """FFmpeg left to itself opens what the text names."""
+    write_clip(path.with_name("inner.ts"), 5)
+    path.write_text("ffconcat version 1.0\nfile inner.ts\n")
     return path
 
 

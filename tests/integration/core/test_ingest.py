@@ -4,14 +4,14 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from backend.bootstrap import Container
 from backend.db.repositories import projects as project_rows
 from backend.db.tables import Instruction, ModelVersion, OutboxMessage, Run, Video
 from backend.domain.errors import BadInput, Conflict
 from backend.domain.runs import Mode
-from backend.services import projects, videos
+from backend.services import ingest, projects, videos
 from backend.services.projects import InstructionSpec, Source
 from tests.factories import core
 
@@ -116,8 +116,28 @@ def test_without_backfill_only_later_videos_are_asked(container: Container) -> N
     assert len(core.take_in(container, core.version("in/b.mp4")).run_ids) == 2
 
 
-def test_instructions_added_while_videos_arrive_miss_none(container: Container) -> None:
-    """Each sees the other's commit or waits for it; without the lock some combinations stay without a run."""
+def test_an_instruction_added_while_a_video_arrives_waits_for_it(container: Container) -> None:
+    """Neither of the two would see the other, and the combination would stay without a run."""
+    core.make_project(container)
+
+    def ask() -> None:
+        with container.transaction() as session:
+            projects.add_instruction(session, "cups", InstructionSpec("the spoon"), container.run_spec)
+
+    def waits() -> bool:
+        with container.engine.connect() as connection:
+            return bool(connection.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
+
+    with ThreadPoolExecutor(1) as pool:
+        with container.transaction() as session:
+            ingest.ingest(session, core.version("in/a.mp4"), container.settings.ingest, container.run_spec)
+            asking = pool.submit(ask)
+            core.wait_for(lambda: asking.done() or waits(), "the instruction waits")
+        asking.result(30)
+    assert _count(container, Run) == 2
+
+
+def test_videos_and_instructions_that_come_together_all_meet(container: Container) -> None:
     core.make_project(container)
     start = Barrier(4)
 
