@@ -15,6 +15,7 @@ from backend.domain.errors import BadInput
 from backend.domain.runs import Mode, Stage
 from backend.profiles import load_profile
 from backend.settings import get_settings
+from integrations.media.probe import probe_video
 
 app = typer.Typer()
 
@@ -35,14 +36,16 @@ def annotate(
     if overlay is not None and not overlay.parent.is_dir():
         raise BadInput(f"the folder of {overlay} does not exist")
     settings = get_settings()
+    models = load_profile(profile or settings.model.profile)
+    # What can't be annotated is said before seconds, or minutes, go into loading the models.
+    models.check_instruction(instruction)
+    probe_video(video, settings.pipeline)
     # Loading bars and notices of the libraries would stand in the way of the one object or line that is asked for.
     logging.disable(logging.WARNING)
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     from workers.pipeline.omni import load_pipeline
 
-    pipeline = load_pipeline(
-        load_profile(profile or settings.model.profile), settings.pipeline, settings.worker.torch_threads
-    )
+    pipeline = load_pipeline(models, settings.pipeline, settings.worker.torch_threads)
     seed = settings.pipeline.seed if seed is None else seed
     result = pipeline.annotate(video, instruction, mode, seed=seed, on_stage=None if as_json else _show_stage)
     if overlay is not None:

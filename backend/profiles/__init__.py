@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from backend.domain.errors import Misconfigured
+from backend.domain.errors import BadInput, Misconfigured
 
 PROFILES_DIR = Path(__file__).parent
 REPOSITORY_ROOT = PROFILES_DIR.parent.parent
@@ -99,6 +99,17 @@ class ModelProfile(_Part):
     system1: System1Profile
     system2: System2Profile
     segmenter: SegmenterProfile
+
+    def check_instruction(self, text: str) -> None:
+        """Raises `BadInput` if System 1 can't be asked that."""
+        limit = self.system1.max_instruction_chars
+        if not text.strip():
+            raise BadInput("the instruction is empty", code="invalid_instruction")
+        if len(text) > limit:
+            raise BadInput(
+                f"the instruction has {len(text)} characters; model profile {self.name} takes {limit}",
+                code="invalid_instruction",
+            )
 
     @cached_property
     def digest(self) -> str:

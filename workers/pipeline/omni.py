@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.domain.annotation import Annotation, Detection, Keyframe, Track, VideoProbe
-from backend.domain.errors import BadInput
 from backend.domain.frames import Sampling, sample_uniformly
 from backend.domain.runs import Mode, RunStatus, Stage
 from backend.ports import StageListener
@@ -86,7 +85,7 @@ class OmniPipeline:
         exception: an answer that can't be read ends as status no_target with outcome_code "unparsable" and the raw
         text.
         """
-        self._check_instruction(instruction)
+        self._profile.check_instruction(instruction)
         progress = _Progress(on_stage)
         with progress.stage(Stage.DECODE):
             probe = probe_video(video_path, self._settings)
@@ -113,16 +112,6 @@ class OmniPipeline:
     @property
     def _sampling_rule(self) -> tuple[int, float]:
         return self._profile.system1.max_frames, self._profile.system1.nominal_fps
-
-    def _check_instruction(self, instruction: str) -> None:
-        limit = self._profile.system1.max_instruction_chars
-        if not instruction.strip():
-            raise BadInput("the instruction is empty", code="invalid_instruction")
-        if len(instruction) > limit:
-            raise BadInput(
-                f"the instruction has {len(instruction)} characters; model profile {self._profile.name} takes {limit}",
-                code="invalid_instruction",
-            )
 
     def _decode(
         self, path: Path, probe: VideoProbe, sampling: Sampling, store: FrameStore, progress: _Progress
