@@ -66,7 +66,7 @@ class WorkerSettings(Group):
     relay_interval_s: float = Field(1.0, gt=0)
     reap_interval_s: float = Field(5.0, gt=0)
     scratch_dir: Path | None = None
-    torch_threads: int | None = Field(None, description="None: torch's own choice")
+    torch_threads: int | None = Field(None, ge=1, description="None: what the model profile says")
 
 
 class PipelineSettings(Group):

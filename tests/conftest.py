@@ -20,9 +20,6 @@ from integrations.local.accounts import REFUGE
 from integrations.local.service import running
 from integrations.local.state import StateDir
 
-# Before anything imports torch: `workers.pipeline` says why.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 ROOT = Path(__file__).parent.parent
 TEMPLATE = "premask_template"
 

@@ -96,6 +96,9 @@ class ModelProfile(_Part):
     name: str
     summary: str
     device: Literal["cpu", "cuda"]
+    #: Threads of the CPU kernels; None: torch's choice, every core. Small models gain nothing from a second thread, and
+    #: beside other processes its waiting by spinning makes them many times slower (docs/benchmarks.md).
+    cpu_threads: int | None = Field(None, ge=1)
     system1: System1Profile
     system2: System2Profile
     segmenter: SegmenterProfile
@@ -115,7 +118,7 @@ class ModelProfile(_Part):
     def digest(self) -> str:
         """Identity of the model version: the three weights' digests and every setting that shapes their output."""
         weights = [self.system1.weights, self.system2.weights or self.system1.weights, self.segmenter.weights]
-        settings = self.model_dump(mode="json", exclude={"name", "summary", "device"})
+        settings = self.model_dump(mode="json", exclude={"name", "summary", "device", "cpu_threads"})
         sha = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         for part in weights:
             sha.update(part.digest().encode())

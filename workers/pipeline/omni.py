@@ -265,6 +265,7 @@ def load_pipeline(
     """Load the profile's three models into this process (seconds here, minutes at full size)."""
     import torch
 
-    if torch_threads is not None:
-        torch.set_num_threads(torch_threads)
+    threads = torch_threads or profile.cpu_threads
+    if threads is not None:
+        torch.set_num_threads(threads)
     return OmniPipeline(profile, settings, scratch_dir)
