@@ -1,7 +1,7 @@
 """The listing: what lies in storage and no event told of is ingested. This is the path by which nothing gets lost.
 
-Most passes go on from the last key seen, which finds what is named after it; every so often one starts anew, which
-finds everything. Both end in `services.ingest`.
+A source that fits into one page of a listing is listed whole each time. Of a larger one most passes go on from the last
+key seen, which finds what is named after it; every so often one starts anew, which finds everything.
 """
 
 import logging
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 #: A source is listed from its beginning once in so many passes' time.
 PASSES_PER_SWEEP = 10
 _BATCH = 500
+#: S3 answers with so many keys at once: listing no more than that whole costs no more than listing its end.
+_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def _places(session: Session, settings: IngestSettings) -> list[_Place]:
 def _reconcile_source(
     factory: SessionFactory, store: ObjectStore, settings: IngestSettings, spec: RunSpec, place: _Place
 ) -> int:
-    found = 0
+    found = listed = 0
     for batch in _batches(store.list(place.bucket, place.prefix, place.start_after)):
         wanted = [version for version in batch if reason_to_ignore(version.key, settings) is None]
         with session_scope(factory) as session:
@@ -77,6 +79,10 @@ def _reconcile_source(
                     found += ingest(session, version, settings, spec).created
             # In the same transaction: a pass that dies goes on where its last commit was.
             project_rows.set_checkpoint(session, place.source_id, batch[-1].key)
+        listed += len(batch)
+    if place.start_after is None and 0 < listed <= _PAGE:
+        with session_scope(factory) as session:
+            project_rows.set_checkpoint(session, place.source_id, None)
     if found:
         log.info("the listing of s3://%s/%s found %d videos no event told of", place.bucket, place.prefix, found)
     return found

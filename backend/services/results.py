@@ -65,9 +65,13 @@ def target_of(label_studio_project_id: int) -> str:
 
 
 def postpone_publication(session: Session, run_id: int) -> None:
-    """The labeling tool is out: try later, without an end. Two messages become one."""
+    """Try later: soon if the labeling tool is out, which costs no attempt; ever later the more often it refused.
+
+    Two messages become one.
+    """
     for publication in repository.lock_pending_publications(session, run_id):
-        outbox.dispatch_publication(session, publication, delay_s=runs.OUTAGE_WAIT_S)
+        delay_s = min(runs.RETRY_LONGEST_S, runs.OUTAGE_WAIT_S * 2**publication.attempts)
+        outbox.dispatch_publication(session, publication, delay_s)
 
 
 def load_annotation(session: Session, run_id: int) -> Annotation:

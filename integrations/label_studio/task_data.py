@@ -53,6 +53,8 @@ def task_data(item: PublicationItem, rate: FrameRate, existing: Mapping[str, Any
         **(existing or {}),
         KEY_FIELD: task_key(item),
         "video": item.video_uri,
+        "instruction": _plain(item.instruction),
+        "answer": _plain(", ".join(track.label for track in item.tracks)) or "nothing found",
         "fps": rate.fps,
         # Label Studio's page stays empty, without an error, if there is no picture at all.
         "keyframes": uris or [no_keyframes_picture()],
@@ -111,6 +113,12 @@ def _tracks(item: PublicationItem) -> str:
 def _page_row(page: PublicationPage, number: int) -> str:
     where = f"page {number} · {page.time_s:.2f} s · frame {label_studio_frame(page.frame_index)}"
     return f"<li style='margin:0 0 6px'><small>{where}</small><br/>{_text(page.description)}</li>"
+
+
+def _plain(text: str, length: int = 200) -> str:
+    """For a cell of the list of tasks, which shows text as it is."""
+    short = " ".join(text.replace("://", ":/ /").split())
+    return short if len(short) <= length else short[: length - 1] + "…"
 
 
 def _text(text: str) -> str:

@@ -25,6 +25,7 @@ from integrations.label_studio.task_data import (
     task_key,
 )
 from integrations.label_studio.validate import check_prediction
+from integrations.label_studio.views import ensure_view
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ class LabelStudioTool:
             project_id = int(created.id)
         else:
             self._repair_project(project_id, labels)
+        ensure_view(self._client, project_id)
         all_buckets = list(dict.fromkeys([*buckets, self._storage.artifact_bucket]))
         ensure_storages(self._client, project_id, all_buckets, self._storage)
         for bucket in all_buckets:

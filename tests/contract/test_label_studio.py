@@ -94,6 +94,23 @@ def test_ensure_project_twice_makes_one(desk: Desk, storage: StorageSettings) ->
     assert storages[0]["presign_ttl"] == 720
 
 
+def test_the_list_of_tasks_shows_question_and_answer_and_a_teams_own_view_is_left_alone(
+    desk: Desk, storage: StorageSettings
+) -> None:
+    desk.tool.publish(desk.project_id, replace(desk.item, instruction="the square at s3://a/b"))
+    [task] = desk.tasks()
+    assert task["data"]["instruction"] == "the square at s3:/ /a/b"
+    assert task["data"]["answer"] == "the bright square"
+    [view] = desk.get("/api/dm/views/", project=desk.project_id)
+    hidden = view["data"]["hiddenColumns"]["explore"]
+    assert {"tasks:data.guide", "tasks:data.premask_key"} <= set(hidden)
+    assert not {"tasks:data.instruction", "tasks:data.answer", "tasks:predictions_score"} & set(hidden)
+    own = {**view["data"], "title": "ours", "hiddenColumns": {"explore": [], "labeling": []}}
+    assert desk.api.patch(f"/api/dm/views/{view['id']}/", json={"data": own}).status_code == 200
+    desk.tool.ensure_project(desk.name, ["square"], [storage.artifact_bucket])
+    assert [v["data"]["title"] for v in desk.get("/api/dm/views/", project=desk.project_id)] == ["ours"]
+
+
 def test_ensure_project_repairs_and_keeps_the_labels_people_added(desk: Desk, storage: StorageSettings) -> None:
     people = labeling_config(["triangle"]).replace('value="square"', 'value="box"')
     broken = {"label_config": people, "show_collab_predictions": False}

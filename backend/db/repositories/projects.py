@@ -48,7 +48,7 @@ def sources(session: Session) -> Sequence[ProjectSource]:
     return session.scalars(select(ProjectSource).order_by(ProjectSource.id)).all()
 
 
-def set_checkpoint(session: Session, source_id: int, key: str) -> None:
+def set_checkpoint(session: Session, source_id: int, key: str | None) -> None:
     """Remember up to which key the source was listed."""
     session.execute(update(ProjectSource).where(ProjectSource.id == source_id).values(listed_until_key=key))
 

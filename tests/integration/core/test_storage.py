@@ -124,6 +124,13 @@ def _reconcile(container: Container) -> int:
     return reconcile(container.sessions, container.store, container.settings.ingest, container.run_spec)
 
 
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every source that holds anything counts as a large one."""
+    monkeypatch.setattr("backend.services.reconcile._PAGE", 0)
+
+
+@pytest.mark.usefixtures("small_pages")
 def test_the_listing_finds_what_no_event_told(watching: Container, s3: S3, prefix: str) -> None:
     for name in ("m.mp4", "n.mp4", "notes.txt"):
         watching.store.put(s3.bucket, prefix + name, name.encode(), "video/mp4")
@@ -139,6 +146,16 @@ def test_the_listing_finds_what_no_event_told(watching: Container, s3: S3, prefi
     assert keys == [prefix + name for name in ("m.mp4", "n.mp4", "z.mp4")]
 
 
+def test_a_source_of_one_page_is_listed_whole_each_time(watching: Container, s3: S3, prefix: str) -> None:
+    watching.store.put(s3.bucket, prefix + "m.mp4", b"m", "video/mp4")
+    assert _reconcile(watching) == 1
+    watching.store.put(s3.bucket, prefix + "a.mp4", b"a", "video/mp4")
+    watching.store.put(s3.bucket, prefix + "m.mp4", b"replaced", "video/mp4")
+    assert _reconcile(watching) == 2
+    assert _reconcile(watching) == 0
+
+
+@pytest.mark.usefixtures("small_pages")
 def test_a_sweep_finds_what_is_named_before_the_checkpoint(watching: Container, s3: S3, prefix: str) -> None:
     watching.store.put(s3.bucket, prefix + "m.mp4", b"m", "video/mp4")
     assert _reconcile(watching) == 1
