@@ -52,6 +52,7 @@ def configure_logging(settings: LogSettings) -> None:
     root.handlers[:] = [handler]
     root.setLevel(settings.level)
     if settings.level != "DEBUG":
-        # Three lines a second about the schedule, beside which nothing else could be read; tasks speak for themselves.
-        for name in ("celery.beat", "celery.worker.strategy", "celery.app.trace"):
+        # Lines about the schedule and every HTTP request, beside which nothing else could be read; tasks speak for
+        # themselves.
+        for name in ("celery.beat", "celery.worker.strategy", "celery.app.trace", "httpx"):
             logging.getLogger(name).setLevel(logging.WARNING)

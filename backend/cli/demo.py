@@ -77,6 +77,8 @@ def _render(folder: Path) -> list["SampleVideo"]:
 
 async def _show(stack: Stack, rendering: "Future[list[SampleVideo]]", options: _Options) -> int:
     os.environ.update(stack.environment)
+    # The services' lines go on in their log files; the terminal shows the runs now.
+    stack.console.hush()
     seconds = dict(stack.seconds)
     report = await asyncio.to_thread(_annotate_samples, rendering, options, seconds)
     seconds["all"] = round(stack.seconds["total"] + sum(seconds[p] for p in ("render", "project", "annotate")), 2)
@@ -290,4 +292,5 @@ def _print_report(report: dict[str, Any], stack: Stack) -> None:
     console.print(f"Label Studio  {project}", soft_wrap=True)
     console.print(f"  log in with {stack.login['username']} / {stack.login['password']}")
     console.print(f"API           {stack.urls['api']}/docs")
+    console.print(f"Logs          {stack.state.logs}")
     console.print("Ctrl-C stops everything.")

@@ -11,6 +11,10 @@ _HIDDEN_ITS_OWN = (
     "inner_id", "annotations_results", "annotations_ids", "predictions_model_versions", "predictions_results",
     "file_upload", "storage_filename", "created_at", "updated_at", "updated_by", "avg_lead_time", "draft_exists",
 )  # fmt: skip
+#: Beside an open task the list is narrow: number, whether it is done, and what is asked.
+_HIDDEN_WHEN_NARROW = (
+    "completed_at", "cancelled_annotations", "total_predictions", "annotators", "predictions_score", "data.video",
+)  # fmt: skip
 
 
 def ensure_view(client: Any, project_id: int) -> None:
@@ -25,7 +29,10 @@ def ensure_view(client: Any, project_id: int) -> None:
         "target": "tasks",
         "filters": {"conjunction": "and", "items": []},
         "ordering": ["tasks:id"],
-        "hiddenColumns": {"explore": explore, "labeling": explore},
+        "hiddenColumns": {
+            "explore": explore,
+            "labeling": [*explore, *(f"tasks:{name}" for name in _HIDDEN_WHEN_NARROW)],
+        },
         "columnsWidth": {"tasks:data.instruction": 320, "tasks:data.answer": 240},
     }
     with translated(f"making a view of its project {project_id}"):

@@ -11,13 +11,19 @@ WIDTH = 12
 
 class Console:
     def __init__(self, *, quiet: bool = False, stream: TextIO | None = None) -> None:
-        self._quiet = quiet
+        self._quiet, self._hushed = quiet, False
         self._stream = stream or sys.stdout
         self._colours: dict[str, int] = {}
         self._coloured = bool(os.environ.get("FORCE_COLOR")) or (self._stream.isatty() and "NO_COLOR" not in os.environ)
 
+    def hush(self) -> None:
+        """From here on the services' lines stay in their log files: somebody else draws on the terminal now."""
+        self._hushed = True
+
     def line(self, name: str, text: str) -> None:
-        """A line that a service printed."""
+        """A line that a service printed, or the launcher itself ("premask")."""
+        if self._hushed and name != "premask":
+            return
         colour = self._colours.setdefault(name, COLOURS[len(self._colours) % len(COLOURS)])
         self._print(name, text, colour, None)
 
