@@ -80,7 +80,8 @@ def test_masks_agree_with_metas_predictor(
                 theirs[frame_index] = (logits[0, 0] > 0).numpy()
         assert theirs.any()
         agreement.append((theirs == pixels(propagation, frames.frame_count)).mean())
-    assert min(agreement) >= 0.999
+    # A memory that is one frame too short leaves 0.9993 on this clip.
+    assert min(agreement) >= 0.9997
 
 
 def test_one_pass_for_all_equals_a_pass_for_each(
