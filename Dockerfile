@@ -13,7 +13,7 @@ COPY scripts/bootstrap.py scripts/
 RUN mkdir backend workers integrations migrations \
     && touch backend/__init__.py workers/__init__.py integrations/__init__.py migrations/__init__.py \
     && PREMASK_TORCH=$PREMASK_TORCH python scripts/bootstrap.py \
-    && rm -rf /root/.cache
+    && rm -rf "$HOME/.cache"
 
 COPY backend backend
 COPY workers workers

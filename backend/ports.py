@@ -47,9 +47,19 @@ StageListener = Callable[[Stage, float], None]
 
 class AnnotationPipeline(Protocol):
     def annotate(
-        self, video_path: Path, instruction: str, mode: Mode, *, seed: int = 0, on_stage: StageListener | None = None
+        self,
+        video_path: Path,
+        instruction: str,
+        mode: Mode,
+        *,
+        seed: int = 0,
+        probe: VideoProbe | None = None,
+        on_stage: StageListener | None = None,
     ) -> Annotation:
-        """Raises `BadInput` for what can't be annotated; malformed model output is a result, not an exception."""
+        """`probe`: what probing found in this very file, if it is known; else it is probed.
+
+        Raises `BadInput` for what can't be annotated; malformed model output is a result, not an exception.
+        """
 
 
 class JobQueue(Protocol):

@@ -39,7 +39,7 @@ def annotate(
     models = load_profile(profile or settings.model.profile)
     # What can't be annotated is said before seconds, or minutes, go into loading the models.
     models.check_instruction(instruction)
-    probe_video(video, settings.pipeline)
+    probe = probe_video(video, settings.pipeline)
     # Loading bars and notices of the libraries would stand in the way of the one object or line that is asked for.
     logging.disable(logging.WARNING)
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
@@ -47,7 +47,8 @@ def annotate(
 
     pipeline = load_pipeline(models, settings.pipeline, settings.worker.torch_threads)
     seed = settings.pipeline.seed if seed is None else seed
-    result = pipeline.annotate(video, instruction, mode, seed=seed, on_stage=None if as_json else _show_stage)
+    listener = None if as_json else _show_stage
+    result = pipeline.annotate(video, instruction, mode, seed=seed, probe=probe, on_stage=listener)
     if overlay is not None:
         from workers.pipeline.overlay import write_overlay
 

@@ -76,6 +76,12 @@ def _set_unreadable(session: Session, video: Video, code: str, reason: str) -> N
         runs.fail_unreadable(session, run, video)
 
 
+def stored_probe(session: Session, video_id: int) -> VideoProbe | None:
+    """What probing found in the video, if it was probed. Raises `NotFound`."""
+    video = repository.get(session, video_id)
+    return probe_of(video) if video.probe_status == "ok" else None
+
+
 def probe_of(video: Video) -> VideoProbe:
     """What probing found in a readable video."""
     assert video.frame_count is not None

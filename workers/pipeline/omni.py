@@ -77,9 +77,16 @@ class OmniPipeline:
         self._segmenter = Segmenter(profile.segmenter, profile.device)
 
     def annotate(
-        self, video_path: Path, instruction: str, mode: Mode, *, seed: int = 0, on_stage: StageListener | None = None
+        self,
+        video_path: Path,
+        instruction: str,
+        mode: Mode,
+        *,
+        seed: int = 0,
+        probe: VideoProbe | None = None,
+        on_stage: StageListener | None = None,
     ) -> Annotation:
-        """Run the whole pipeline on one video for one instruction.
+        """Run the whole pipeline on one video for one instruction; `probe` spares probing a file probed before.
 
         Raises `BadInput` when the video or the instruction can't be used. What the models write is never an
         exception: an answer that can't be read ends as status no_target with outcome_code "unparsable" and the raw
@@ -88,7 +95,7 @@ class OmniPipeline:
         self._profile.check_instruction(instruction)
         progress = _Progress(on_stage)
         with progress.stage(Stage.DECODE):
-            probe = probe_video(video_path, self._settings)
+            probe = probe or probe_video(video_path, self._settings)
             sampling = sample_uniformly(probe.frame_count, *self._sampling_rule)
             store = FrameStore(probe.frame_count, self._segmenter.size_px, self._scratch_dir)
         with store:

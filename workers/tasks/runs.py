@@ -14,7 +14,7 @@ from PIL import Image
 from backend.domain.annotation import Annotation
 from backend.domain.errors import BadInput, FenceLost, ServiceUnavailable
 from backend.domain.runs import Stage
-from backend.services import outbox, publish, results, runs
+from backend.services import outbox, publish, results, runs, videos
 from backend.services.runs import Claim
 from backend.settings import PipelineSettings
 from workers import models, process
@@ -65,7 +65,9 @@ def _work(task: PremaskTask, claim: Claim, lease: Lease) -> None:
         pipeline = models.pipeline_for(container, claim.model_digest, claim.profile, claim.config)
         load_s = time.perf_counter() - began
         seed = PipelineSettings.model_validate(claim.config).seed
-        annotation = pipeline.annotate(path, claim.instruction, claim.mode, seed=seed, on_stage=lease)
+        with task.transaction() as session:
+            probe = videos.stored_probe(session, claim.video_id)
+        annotation = pipeline.annotate(path, claim.instruction, claim.mode, seed=seed, probe=probe, on_stage=lease)
     lease(Stage.RECORD, 0.0)
     began = time.perf_counter()
     image_keys = _upload_keyframes(task, claim.run_id, annotation)
