@@ -22,11 +22,12 @@ COMMANDS = {
     "projects": "What is watched, and which instructions it is asked.",
     "videos": "The videos that came in.",
     "runs": "List, show, retry, cancel and watch runs.",
+    "shapeworld": "The proving ground: measure the models on clips with known truth.",
     "db": "The database's schema: upgrade, check.",
     "doctor": "Check this installation and say what is missing.",
 }
 #: These start a stack, or need none.
-STAND_ALONE = {"up", "demo", "annotate"}
+STAND_ALONE = {"up", "demo", "annotate", "shapeworld"}
 
 
 class LazyGroup(TyperGroup):

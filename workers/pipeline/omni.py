@@ -72,9 +72,9 @@ class OmniPipeline:
         thinker1 = Thinker(profile.system1.weights, profile.system1.dtype, profile.device)
         own = profile.system2.weights
         thinker2 = thinker1 if own is None else Thinker(own, profile.system2.dtype, profile.device)
-        self._system1, self._system2 = System1(thinker1, profile.system1), System2(thinker2, profile.system2)
+        self.system1, self.system2 = System1(thinker1, profile.system1), System2(thinker2, profile.system2)
         self._audio_rate_hz = thinker1.sample_rate_hz
-        self._segmenter = Segmenter(profile.segmenter, profile.device)
+        self.segmenter = Segmenter(profile.segmenter, profile.device)
 
     def annotate(
         self,
@@ -97,7 +97,7 @@ class OmniPipeline:
         with progress.stage(Stage.DECODE):
             probe = probe or probe_video(video_path, self._settings)
             sampling = sample_uniformly(probe.frame_count, *self._sampling_rule)
-            store = FrameStore(probe.frame_count, self._segmenter.size_px, self._scratch_dir)
+            store = FrameStore(probe.frame_count, self.segmenter.size_px, self._scratch_dir)
         with store:
             with progress.stage(Stage.DECODE):
                 sampled = self._decode(video_path, probe, sampling, store, progress)
@@ -109,7 +109,7 @@ class OmniPipeline:
                 looked = self._ground(chosen, sampled, sampling, progress)
             prompts = [BoxPrompt(k.frame_index, box.box_xyxy_px) for k in looked for box in k.boxes]
             with progress.stage(Stage.SEGMENT):
-                propagations = self._segmenter.propagate(
+                propagations = self.segmenter.propagate(
                     store, prompts, (probe.width, probe.height), lambda share: progress.tell(Stage.SEGMENT, share)
                 )
         with progress.stage(Stage.LINK):
@@ -152,7 +152,7 @@ class OmniPipeline:
     ) -> System1Result:  # fmt: skip
         frames = np.stack([sampled[i] for i in sampling.frame_indices])
         keyframes = self._settings.keyframes
-        return self._system1.choose(frames, sampling, audio, instruction, mode, keyframes=keyframes, seed=seed)
+        return self.system1.choose(frames, sampling, audio, instruction, mode, keyframes=keyframes, seed=seed)
 
     def _ground(
         self, chosen: System1Result, sampled: dict[int, NDArray[Any]], sampling: Sampling, progress: _Progress
@@ -166,7 +166,7 @@ class OmniPipeline:
             else:
                 moments[frame_index] = moment
         images = [sampled[i] for i in moments]
-        groundings = self._system2.ground(images, [m.description for m in moments.values()]) if moments else []
+        groundings = self.system2.ground(images, [m.description for m in moments.values()]) if moments else []
         looked = []
         for (frame_index, moment), grounding in zip(moments.items(), groundings, strict=True):
             progress.warnings += grounding.warnings
