@@ -139,7 +139,8 @@ def _leaves(_: Query, scene: Scene, seen: Observation) -> Answer:
         inset = np.minimum(seen.center[index], np.asarray(seen.view) - seen.center[index]).min(1) / seen.radius[index]
         out = bool((seen.in_view[index, -final:] <= 0.01).all() and (inset[-final:] < 0).all())
         back = bool((seen.in_view[index, begins:ends] < 0.3).any())
-        stays = bool((inset[begins:] >= 0.2).all())
+        # On its way in a thing may still reach out of the view; at the end it may not be on its way out.
+        stays = bool((inset[begins:] >= 0.2).all() and (inset[-final:] >= 0.7).all())
         verdicts.append(True if out and not back else False if stays else None)
     return _one(verdicts)
 

@@ -1,4 +1,4 @@
-"""Splits: which seeds are for what, and the colour × shape pairs that training never sees. The one place that knows."""
+"""Splits: which seeds are for what, and the colour × shape pairs that training never sees. Only this knows."""
 
 from enum import StrEnum
 
