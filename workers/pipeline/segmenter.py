@@ -57,6 +57,8 @@ class _Group:
     boxes: torch.Tensor  # (n, 4) in model pixels
     conditioning: dict[str, Any] | None = None
     memory: dict[int, dict[str, Any]] = field(default_factory=dict)
+    #: The first memories of the forward pass: the reverse pass begins with them behind it, as in Meta's predictor.
+    ahead: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
 _Features = tuple[list[torch.Tensor], list[torch.Tensor], list[tuple[int, int]]]
@@ -114,7 +116,7 @@ class Segmenter:
                     self._step(group, frame_index, features, frames.frame_count, False, results, source_size)
                 on_progress((done + 1) / steps)
             for group in groups:
-                group.memory.clear()
+                group.memory = group.ahead
             for done, frame_index in enumerate(range(last, -1, -1)):
                 active = [g for g in groups if g.frame_index > frame_index]
                 if active:
@@ -157,14 +159,17 @@ class Segmenter:
             frame_index, is_prompted, vision, positions, sizes, points, None, memory, frame_count, reverse, None
         )
         _, _, ious, low_res, high_res, pointer, object_logits = heads
-        current |= {"pred_masks": low_res, "obj_ptr": pointer}
         self.model._encode_memory_in_output(vision, sizes, points, True, high_res, object_logits, current)
+        # What later frames read of this one; the rest of `current` would only take up memory.
+        kept = {"obj_ptr": pointer} | {name: current[name] for name in ("maskmem_features", "maskmem_pos_enc")}
         if is_prompted:
-            group.conditioning = current
+            group.conditioning = kept
         else:
-            group.memory[frame_index] = current
             reach = max(self.model.max_obj_ptrs_in_encoder, self.model.num_maskmem)
+            group.memory[frame_index] = kept
             group.memory.pop(frame_index + reach if reverse else frame_index - reach, None)
+            if not reverse and frame_index - group.frame_index < reach:
+                group.ahead[frame_index] = kept
         self._write(group.rows, frame_index, low_res.float(), ious.float(), results, source_size)
 
     def _write(

@@ -80,8 +80,8 @@ def test_masks_agree_with_metas_predictor(
                 theirs[frame_index] = (logits[0, 0] > 0).numpy()
         assert theirs.any()
         agreement.append((theirs == pixels(propagation, frames.frame_count)).mean())
-    # A memory that is one frame too short leaves 0.9993 on this clip.
-    assert min(agreement) >= 0.9997
+    # Without the forward pass' memories in reverse 0.99990 is left on this clip, with one memory too few 0.9993.
+    assert min(agreement) >= 0.99995
 
 
 def test_one_pass_for_all_equals_a_pass_for_each(
