@@ -1,4 +1,7 @@
-"""The demo's sample videos: six clips from seeds no training has used, chosen by rule and not by outcome."""
+"""The demo's sample videos: six clips from consecutive seeds that no training has used.
+
+A show, not a measurement: how good the models are is what `premask shapeworld evaluate` prints.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
