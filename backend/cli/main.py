@@ -33,7 +33,7 @@ STAND_ALONE = {"up", "demo", "annotate", "shapeworld"}
 class LazyGroup(TyperGroup):
     """Lists the commands from the table above; importing all of them would load every library for one line of help."""
 
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 (the base class names the arguments)
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002

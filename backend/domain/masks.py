@@ -30,7 +30,7 @@ def as_coco(mask: Mask) -> dict[str, object]:
 
 def decode_mask(mask: Mask) -> NDArray[Any]:
     """`Mask` → (H, W) bool."""
-    decoded: NDArray[Any] = coco.decode({"size": [mask.height, mask.width], "counts": mask.counts.encode("ascii")})
+    decoded: NDArray[Any] = coco.decode(_runs(mask))
     return decoded.astype(bool)
 
 

@@ -96,7 +96,8 @@ class OmniPipeline:
         progress = _Progress(on_stage)
         with progress.stage(Stage.DECODE):
             probe = probe or probe_video(video_path, self._settings)
-            sampling = sample_uniformly(probe.frame_count, *self._sampling_rule)
+            look = self._profile.system1
+            sampling = sample_uniformly(probe.frame_count, look.max_frames, look.nominal_fps)
             store = FrameStore(probe.frame_count, self.segmenter.size_px, self._scratch_dir)
         with store:
             with progress.stage(Stage.DECODE):
@@ -115,10 +116,6 @@ class OmniPipeline:
         with progress.stage(Stage.LINK):
             linked = self._link(looked, prompts, propagations, progress)
         return self._assemble(probe, seed, chosen, looked, linked, propagations, sampled, progress)
-
-    @property
-    def _sampling_rule(self) -> tuple[int, float]:
-        return self._profile.system1.max_frames, self._profile.system1.nominal_fps
 
     def _decode(
         self, path: Path, probe: VideoProbe, sampling: Sampling, store: FrameStore, progress: _Progress

@@ -15,6 +15,7 @@ from typing import Any, TypeGuard
 _THINK = re.compile(r"<think>(.*?)(?:</think>|$)", re.S)
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.S)
 _TIME = re.compile(r"^\s*(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?|\.\d+)\s*s?\s*$")
+_OPENING = re.compile(r"[\[{]")
 _DECODER = json.JSONDecoder(strict=False)
 #: Above this many moments the best spread is searched greedily: the number of subsets would explode.
 _EXHAUSTIVE_LIMIT = 14
@@ -58,7 +59,7 @@ def parse_time_s(value: object) -> float | None:
 def _json_values(text: str) -> Iterator[Any]:
     """Every JSON object or list that begins somewhere in the text, outermost first, in order."""
     position = 0
-    while (brace := re.compile(r"[\[{]").search(text, position)) is not None:
+    while (brace := _OPENING.search(text, position)) is not None:
         try:
             value, position = _DECODER.raw_decode(text, brace.start())
         except (ValueError, RecursionError):  # ValueError: malformed, or a number of thousands of digits

@@ -24,7 +24,7 @@ from workers.pipeline.frame_store import FrameStore
 
 torchvision_cpu.install()
 
-from safetensors.torch import load_file  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402  (after torchvision was made importable)
 from sam2.build_sam import build_sam2_video_predictor, build_sam2_video_predictor_hf  # noqa: E402
 
 #: ImageNet statistics, which Meta's loader normalises with.

@@ -80,8 +80,9 @@ def evaluate(
         path = Path(folder) / "clip.mp4"
         for scene, question in _cast(seeds):
             labels = clip.write(scene, path)
-            _score_whole(pipeline, path, scene, question, labels, scores)
-            _score_parts(pipeline, path, scene, question, labels, scores)
+            truth = clip.target_masks(labels, question)
+            _score_whole(pipeline, path, scene, question, truth, len(labels), scores)
+            _score_parts(pipeline, path, scene, question, truth, labels, scores)
             scores.clips += 1
             on_clip(scores)
     return scores
@@ -96,13 +97,13 @@ def _cast(seeds: Iterable[int]) -> Iterator[tuple[Scene, Question]]:
 
 
 def _score_whole(
-    pipeline: OmniPipeline, path: Path, scene: Scene, question: Question, labels: list[NDArray[Any]], scores: Scores
-) -> None:
-    truth = clip.target_masks(labels, question)
+    pipeline: OmniPipeline, path: Path, scene: Scene, question: Question, truth: dict[int, Mask], frame_count: int,
+    scores: Scores,
+) -> None:  # fmt: skip
     begin = time.perf_counter()
     result = pipeline.annotate(path, question.instruction, Mode(question.mode))
     scores.seconds.append(time.perf_counter() - begin)
-    scores.jf[question.kind].append(similarity([t.masks for t in result.tracks], truth, len(labels)).jf)
+    scores.jf[question.kind].append(similarity([t.masks for t in result.tracks], truth, frame_count).jf)
     _score_system1(result, scene, question, truth, scores)
 
 
@@ -128,10 +129,10 @@ def describe(scene: Scene, index: int) -> str:
 
 
 def _score_parts(
-    pipeline: OmniPipeline, path: Path, scene: Scene, question: Question, labels: list[NDArray[Any]], scores: Scores
-) -> None:
+    pipeline: OmniPipeline, path: Path, scene: Scene, question: Question, truth: dict[int, Mask],
+    labels: list[NDArray[Any]], scores: Scores,
+) -> None:  # fmt: skip
     """System 2 on the frame that shows the target best, with the true words; SAM2 from the true box on that frame."""
-    truth = clip.target_masks(labels, question)
     best = max(truth, key=lambda frame_index: truth[frame_index].area)
     probe = probe_video(path)
     with FrameStore(probe.frame_count, pipeline.segmenter.size_px) as store:
