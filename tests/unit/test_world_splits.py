@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import workers
 from workers.shapeworld.world.levels import EASY, HARD, LEVELS, Level
-from workers.shapeworld.world.make import make_scene, make_training_scene
+from workers.shapeworld.world.make import make_scene, make_training_scene, make_validation_scene
 from workers.shapeworld.world.queries import Kind
 from workers.shapeworld.world.scene import Scene
 from workers.shapeworld.world.shapes import COLORS, SHAPES
@@ -49,6 +49,14 @@ def test_the_edges_of_the_training_range() -> None:
     check_trainable(train[-1])
     with pytest.raises(ValueError, match="no split"):
         split_of(train.start - 1)
+
+
+def test_training_is_judged_on_the_validation_range_alone() -> None:
+    first = SEEDS[Split.VALIDATION][0]
+    assert make_validation_scene(first, Kind.SOUND, EASY) == make_scene(first, Kind.SOUND, EASY)
+    for split in set(Split) - {Split.VALIDATION}:
+        with pytest.raises(NotTrainable, match="validation"):
+            make_validation_scene(SEEDS[split][0], Kind.SOUND, EASY)
 
 
 WORLD = "workers.shapeworld.world"

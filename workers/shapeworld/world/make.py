@@ -11,7 +11,15 @@ from workers.shapeworld.world.observe import STEP_S, Observation, observe
 from workers.shapeworld.world.queries import ASKED_KINDS, Kind, Question
 from workers.shapeworld.world.questions import ask
 from workers.shapeworld.world.scene import Scene
-from workers.shapeworld.world.splits import HELD_OUT_PAIRS, SEEN_PAIRS, Pair, Split, check_trainable, split_of
+from workers.shapeworld.world.splits import (
+    HELD_OUT_PAIRS,
+    SEEN_PAIRS,
+    Pair,
+    Split,
+    check_trainable,
+    check_validation,
+    split_of,
+)
 from workers.shapeworld.world.staging import Cast, draw
 
 #: Scenes drawn before a seed is given up. A test holds that far fewer are needed.
@@ -35,6 +43,12 @@ class Example:
 def make_training_scene(seed: int, kind: Kind, level: Level) -> Example:
     """As `make_scene`, for seeds that training may see. Training code has no other way in."""
     check_trainable(seed)
+    return make_scene(seed, kind, level)
+
+
+def make_validation_scene(seed: int, kind: Kind, level: Level) -> Example:
+    """As `make_scene`, for the seeds by which training may be judged while it goes on."""
+    check_validation(seed)
     return make_scene(seed, kind, level)
 
 

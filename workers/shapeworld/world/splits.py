@@ -55,3 +55,9 @@ def check_trainable(seed: int) -> None:
     """Raises `NotTrainable` unless training may look at that seed."""
     if seed not in SEEDS[Split.TRAIN]:
         raise NotTrainable(f"seed {seed} is not in the training range; training must never see it")
+
+
+def check_validation(seed: int) -> None:
+    """Raises `NotTrainable` unless training may be judged by that seed."""
+    if seed not in SEEDS[Split.VALIDATION]:
+        raise NotTrainable(f"seed {seed} is not in the validation range")
