@@ -1,0 +1,316 @@
+"""What both Thinkers share in training: tokenizer, processor and model from nothing, a faster way through the same
+layers, and the optimizers. Nothing here knows what is asked or answered; sizes, words and texts are arguments.
+
+The model is transformers' own class. `see` and `read` do in training what its forward does, for pictures of one size in
+one batch; that is several times faster on a CPU, and a test holds that the numbers are the same.
+"""
+
+import copy
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from workers.pipeline import torchvision_cpu
+
+torchvision_cpu.install()
+
+from transformers import (  # noqa: E402  (after torchvision was made importable)
+    AttentionInterface,
+    Qwen2_5OmniProcessor,
+    Qwen2_5OmniThinkerConfig,
+    Qwen2_5OmniThinkerForConditionalGeneration,
+    WhisperFeatureExtractor,
+)
+from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX, Qwen2Tokenizer  # noqa: E402
+from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import apply_rotary_pos_emb_vision  # noqa: E402
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor  # noqa: E402
+from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor  # noqa: E402
+
+#: Qwen2.5-Omni's names for the media; the processor replaces each by as many tokens as there are pieces.
+IMAGE, VIDEO, AUDIO = "<|IMAGE|>", "<|VIDEO|>", "<|AUDIO|>"
+END_OF_TURN, PADDING = "<|im_end|>", "<|endoftext|>"
+_NAMED = {
+    "image_token": IMAGE,
+    "audio_token": AUDIO,
+    "video_token": VIDEO,
+    "vision_bos_token": "<|vision_bos|>",
+    "vision_eos_token": "<|vision_eos|>",
+    "audio_bos_token": "<|audio_bos|>",
+    "audio_eos_token": "<|audio_eos|>",
+}
+_SPECIAL = (PADDING, "<|im_start|>", END_OF_TURN, *_NAMED.values())
+_TEMPLATE = """\
+{% for m in messages %}<|im_start|>{{ m['role'] }}
+{% for c in m['content'] %}\
+{% if c['type'] == 'image' %}<|vision_bos|><|IMAGE|><|vision_eos|>\
+{% elif c['type'] == 'audio' %}<|audio_bos|><|AUDIO|><|audio_eos|>\
+{% elif c['type'] == 'video' %}<|vision_bos|><|VIDEO|><|vision_eos|>\
+{% else %}{{ c['text'] }}{% endif %}\
+{% endfor %}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+#: Two frames are one piece of a video, and an image is shown twice, as in Qwen's vision tower.
+FRAMES_A_PIECE = 2
+#: Patches of a side that become one token.
+MERGE = 2
+_CAUSAL = "premask_causal"
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkerSize:
+    """Widths and depths; what isn't said is Qwen2.5-Omni's. A head has 32 channels everywhere.
+
+    `mrope_section` shares the 16 frequencies of a head among time, height and width: the first of three rows of it in
+    turn, so `[1] * 9 + [7]` leaves the last seven to time, which an image's own tokens don't differ in.
+    """
+
+    width: int
+    layers: int
+    feed_forward: int
+    rope_theta: float
+    mrope_section: tuple[int, ...]
+    vision_width: int
+    vision_layers: int
+    patch_px: int
+    audio_width: int = 32
+    initializer_range: float = 0.02
+    #: Positions a second of video or sound; Qwen: 25.
+    position_id_per_seconds: int = 25
+
+
+def make_tokenizer(
+    texts: Iterable[str], *, vocabulary: int, pieces: Sequence[str] = (), numbers: Sequence[str] = ()
+) -> Qwen2Tokenizer:
+    """Qwen's byte-level BPE with a small vocabulary learned from `texts`.
+
+    `pieces` are single tokens wherever they stand; `numbers` only where no letter or digit touches them. Both should be
+    cut out of `texts`, or merges are spent on them.
+    """
+    bpe = Tokenizer(models.BPE())
+    bpe.normalizer = normalizers.NFC()
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    learner = trainers.BpeTrainer(
+        vocab_size=vocabulary, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    bpe.train_from_iterator(texts, learner)
+    learned = json.loads(bpe.to_str())["model"]
+    tokenizer = Qwen2Tokenizer(
+        vocab=learned["vocab"],
+        merges=[tuple(merge) for merge in learned["merges"]],
+        eos_token=END_OF_TURN,
+        pad_token=PADDING,
+        unk_token=PADDING,
+        extra_special_tokens=_NAMED,
+    )
+    tokenizer.add_tokens(list(_SPECIAL), special_tokens=True)
+    tokenizer.add_tokens([AddedToken(piece, normalized=False) for piece in pieces])
+    tokenizer.add_tokens([AddedToken(number, single_word=True, normalized=False) for number in numbers])
+    tokenizer.model_max_length = 4096
+    return tokenizer
+
+
+def token_ids(tokenizer: Qwen2Tokenizer, words: Sequence[str]) -> list[int]:
+    """The ids of words that are one token each; raises ValueError for one that isn't."""
+    ids = [tokenizer(word)["input_ids"] for word in words]
+    if broken := [word for word, found in zip(words, ids, strict=True) if len(found) != 1]:
+        raise ValueError(f"not one token each: {broken}")
+    return [found[0] for found in ids]
+
+
+def make_processor(
+    tokenizer: Qwen2Tokenizer, *, patch_px: int, max_pixels: int, audio_max_s: int = 8
+) -> Qwen2_5OmniProcessor:
+    """Qwen2.5-Omni's processor; the pipeline passes sizes with every call, so `max_pixels` is for others."""
+    size = {"shortest_edge": max_pixels, "longest_edge": max_pixels}
+    return Qwen2_5OmniProcessor(
+        image_processor=Qwen2VLImageProcessor(patch_size=patch_px, size=size),
+        video_processor=Qwen2VLVideoProcessor(patch_size=patch_px, size=size, cap_pixels_per_frame=False),
+        feature_extractor=WhisperFeatureExtractor(
+            feature_size=128, chunk_length=audio_max_s, return_attention_mask=True
+        ),
+        tokenizer=tokenizer,
+        chat_template=_TEMPLATE,
+    )
+
+
+def make_thinker(tokenizer: Qwen2Tokenizer, size: ThinkerSize) -> Any:
+    """A Thinker with random weights in training mode, its attention set for `read`.
+
+    In the language model keys begin as queries do, so attention begins as a search for what is alike; without that it
+    takes many times longer until words find what they name.
+    """
+    thinker: Any = Qwen2_5OmniThinkerForConditionalGeneration(_config(tokenizer, size))
+    with torch.no_grad():
+        for layer in thinker.model.layers:
+            torch.nn.init.orthogonal_(layer.self_attn.q_proj.weight)
+            layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
+    set_training(thinker, True)
+    return thinker
+
+
+def _config(tokenizer: Qwen2Tokenizer, size: ThinkerSize) -> Qwen2_5OmniThinkerConfig:
+    token_id = tokenizer.convert_tokens_to_ids
+    return Qwen2_5OmniThinkerConfig(
+        audio_config={
+            "num_mel_bins": 128, "encoder_layers": 1, "encoder_attention_heads": 2, "d_model": size.audio_width,
+            "encoder_ffn_dim": 2 * size.audio_width, "output_dim": size.width, "n_window": 100,
+        },
+        vision_config={
+            "depth": size.vision_layers, "hidden_size": size.vision_width, "num_heads": size.vision_width // 32,
+            "intermediate_size": 2 * size.vision_width, "patch_size": size.patch_px, "out_hidden_size": size.width,
+            "initializer_range": size.initializer_range,
+            # All layers see the whole picture; the window only has to be a whole number of tokens.
+            "window_size": 64 * size.patch_px, "fullatt_block_indexes": list(range(size.vision_layers)),
+        },
+        text_config={
+            "vocab_size": len(tokenizer), "hidden_size": size.width, "intermediate_size": size.feed_forward,
+            "num_hidden_layers": size.layers, "max_window_layers": size.layers,
+            "num_attention_heads": size.width // 32, "num_key_value_heads": size.width // 32,
+            "rope_parameters": {
+                "rope_type": "default", "mrope_section": list(size.mrope_section), "rope_theta": size.rope_theta,
+            },
+            "initializer_range": size.initializer_range, "tie_word_embeddings": True,
+            "pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None,
+        },
+        audio_token_index=token_id(AUDIO), image_token_index=token_id(IMAGE), video_token_index=token_id(VIDEO),
+        audio_start_token_id=token_id("<|audio_bos|>"), audio_end_token_id=token_id("<|audio_eos|>"),
+        vision_start_token_id=token_id("<|vision_bos|>"), vision_end_token_id=token_id("<|vision_eos|>"),
+        user_token_id=0, position_id_per_seconds=size.position_id_per_seconds, tie_word_embeddings=True,
+    )  # fmt: skip
+
+
+def set_training(thinker: Any, training: bool) -> None:
+    """Training mode and the attention that `read` needs, or evaluation mode and the attention that `generate` needs."""
+    thinker.train(training)
+    thinker.model.set_attn_implementation(_CAUSAL if training else "sdpa")
+
+
+def pack_patches(frames: torch.Tensor, patch_px: int) -> torch.Tensor:
+    """What Qwen's image and video processors make of pictures that need no resizing.
+
+    `frames` (B, T, H, W, 3) uint8, sides whole numbers of tokens (`MERGE` patches), T even, or 1 for an image. Returns
+    (B * pieces, patches, 3 * 2 * patch_px²) float32; the patches of a token lie beside each other.
+    """
+    mean = torch.tensor([0.48145466, 0.4578275, 0.40821073], device=frames.device)
+    deviation = torch.tensor([0.26862954, 0.26130258, 0.27577711], device=frames.device)
+    pictures = (frames.float() / 255 - mean) / deviation
+    if frames.shape[1] == 1:
+        pictures = pictures.expand(-1, FRAMES_A_PIECE, -1, -1, -1)
+    batch, time, height, width, _ = pictures.shape
+    rows, columns, pieces = height // patch_px // MERGE, width // patch_px // MERGE, time // FRAMES_A_PIECE
+    split = pictures.reshape(batch, pieces, FRAMES_A_PIECE, rows, MERGE, patch_px, columns, MERGE, patch_px, 3)
+    in_order = split.permute(0, 1, 3, 6, 4, 7, 9, 2, 5, 8)
+    return in_order.reshape(batch * pieces, rows * columns * MERGE**2, -1)
+
+
+def see(visual: Any, patches: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """The vision tower over pictures (or pieces of video) of one size, in one batch: (B, tokens, width).
+
+    `patches` as from `pack_patches`, `grid` the (rows, columns) of patches. The patch convolution is the matrix product
+    that it is, whose gradient is much cheaper.
+    """
+    hidden = torch.nn.functional.linear(patches, visual.patch_embed.proj.weight.flatten(1))
+    cos, sin = visual.rotary_pos_emb(hidden, _patch_positions(grid, patches.device))
+    for block in visual.blocks:
+        hidden = hidden + _attend_all(block.attn, block.norm1(hidden), cos, sin)
+        hidden = hidden + block.mlp(block.norm2(hidden))
+    return visual.merger(hidden).view(patches.shape[0], patches.shape[1] // MERGE**2, -1)
+
+
+def _patch_positions(grid: tuple[int, int], device: torch.device) -> torch.Tensor:
+    """(patches, 2) row and column of each patch, in the order of `pack_patches`."""
+    rows, columns = grid
+    place = torch.stack(torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij"), -1)
+    place = place.view(rows // MERGE, MERGE, columns // MERGE, MERGE, 2).transpose(1, 2)
+    return place.reshape(-1, 2).to(device)
+
+
+def _attend_all(attention: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    batch, patches, _ = hidden.shape
+    heads = attention.num_heads
+
+    def by_head(flat: torch.Tensor) -> torch.Tensor:
+        return flat.view(batch, patches, heads, -1)
+
+    query, key, value = by_head(attention.q(hidden)), by_head(attention.k(hidden)), by_head(attention.v(hidden))
+    query, key = apply_rotary_pos_emb_vision(query, key, cos, sin)
+    query, key, value = (flat.to(value.dtype).transpose(1, 2) for flat in (query, key, value))
+    weights = (query * attention.scaling @ key.transpose(-1, -2)).softmax(-1).to(value.dtype)
+    return attention.proj((weights @ value).transpose(1, 2).reshape(batch, patches, -1))
+
+
+def read(thinker: Any, embeddings: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The language model over (B, L, width) with rope positions (3, B, L); rows may be padded on the right.
+
+    Returns the hidden states before the first layer, after each but the last, and after the final norm.
+    """
+    output = thinker.model(
+        inputs_embeds=embeddings,
+        position_ids=position_ids,
+        # A mask that is there isn't made: `_attend_causally` knows its own.
+        attention_mask={"full_attention": None},
+        use_cache=False,
+        output_hidden_states=True,
+    )
+    return tuple(output.hidden_states)
+
+
+def _attend_causally(
+    module: torch.nn.Module,  # noqa: ARG001  (transformers' signature)
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,  # noqa: ARG001
+    scaling: float = 1.0,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Plain causal attention: on a CPU the gradient of torch's fused one is many times slower."""
+    length = query.shape[2]
+    future = torch.full((length, length), float("-inf"), dtype=query.dtype, device=query.device).triu(1)
+    weights = (query * scaling @ key.transpose(-1, -2) + future).softmax(-1).to(value.dtype)
+    return (weights @ value).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(_CAUSAL, _attend_causally)
+
+
+def make_optimizers(
+    thinker: Any, others: torch.nn.Module, *, weight_decay: float = 0.02
+) -> list[torch.optim.Optimizer]:
+    """Muon for the Thinker's matrices, AdamW for embeddings, biases, norms and all of `others`; one rate for both.
+
+    Parameters that need no gradient are left out.
+    """
+    named = [(name, p) for name, p in thinker.named_parameters() if p.requires_grad]
+    matrices = [p for name, p in named if p.ndim == 2 and "embed" not in name and "lm_head" not in name]
+    taken = {id(p) for p in matrices}
+    rest = [p for _, p in named if id(p) not in taken] + [p for p in others.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in rest if p.ndim > 1], "weight_decay": weight_decay, "scale": 1.0},
+        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0, "scale": 1.0},
+    ]
+    adam = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98), fused=True)
+    muon = torch.optim.Muon(
+        [{"params": matrices, "scale": 1.0}],
+        lr=1e-3, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw",
+    )  # fmt: skip
+    return [adam, muon]
+
+
+def save_checkpoint(thinker: Any, processor: Qwen2_5OmniProcessor, folder: Path) -> None:
+    """Model, tokenizer and processor as transformers loads them, the weights in bfloat16."""
+    half = copy.deepcopy(thinker).to(torch.bfloat16)
+    half.model.set_attn_implementation("sdpa")
+    half.save_pretrained(folder)
+    processor.save_pretrained(folder)
