@@ -3,7 +3,7 @@
 Each thing is painted within its own box only, so a frame costs what is in it; the truth is counted while painting.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,13 +34,18 @@ class Frame:
 
 def frames(scene: Scene, side_px: int) -> Iterator[Frame]:
     """Every frame of the scene, its shorter side `side_px` pixels."""
+    return frames_at(scene, [float(time) for time in frame_times(scene)], side_px)
+
+
+def frames_at(scene: Scene, times_s: Sequence[float], side_px: int) -> Iterator[Frame]:
+    """The scene at any times, which needn't be those of its frames; `index` counts them. Noise depends on their
+    order."""
     width, height = scene.size_px(side_px)
     rng = np.random.default_rng([scene.seed, 1])
     ground, margin_px = _ground(rng, scene, side_px)
     slack = _NOISE_SLACK_PX
     sheet = rng.standard_normal((height + slack, width + slack, 1), dtype=np.float32) * np.float32(rng.uniform(2, 6))
-    for index, time in enumerate(frame_times(scene)):
-        time_s = float(time)
+    for index, time_s in enumerate(times_s):
         # The ground moves by whole pixels, which noise hides; things move exactly.
         x, y = np.rint(scene.camera.corner(np.asarray([time_s]))[0] * side_px).astype(int) + margin_px
         image = ground[y : y + height, x : x + width].copy()
