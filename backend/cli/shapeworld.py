@@ -1,77 +1,122 @@
-"""`premask shapeworld`: the proving ground, where the small models are measured."""
+"""`premask shapeworld`: the proving ground, where the small models are trained and measured."""
 
 import json
 import sys
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
 
 from backend.domain.errors import BadInput
-from backend.profiles import load_profile
+from backend.profiles import ModelProfile, load_profile
 from backend.settings import get_settings
 
-app = typer.Typer(no_args_is_help=True, help="The proving ground: measure the models on clips with known truth.")
+app = typer.Typer(no_args_is_help=True, help="The proving ground: train the small models, and measure any.")
 
-#: The seeds no training of ours may render.
-TEST_SEEDS = range(10_000, 10_060)
+ModelName = Literal["segmenter", "system1", "system2"]
 
 
 @app.callback()
 def shapeworld() -> None:
-    """The proving ground: measure the models on clips with known truth."""
+    """The proving ground: train the small models, and measure any, on clips with known truth."""
+
+
+@app.command()
+def train(
+    model: Annotated[ModelName, typer.Argument(help="Which of the three.")],
+    out: Annotated[Path, typer.Option(help="Folder of the training; one that was stopped goes on.")],
+    seed: Annotated[int, typer.Option(min=0, help="Of the weights and of the scenes.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="Of the training itself, on a CPU.")] = 1,
+    loaders: Annotated[int, typer.Option(min=0, help="Processes that render ahead.")] = 1,
+    minutes: Annotated[float | None, typer.Option(help="Stop after that time; the next call goes on.")] = None,
+) -> None:
+    """Train one model from nothing: progress on the screen, curve.jsonl, state.pt, and at the end checkpoint/."""
+    from workers.shapeworld.training.command import train as run
+
+    finished = run(
+        model, out, seed=seed, device=device, threads=threads, loaders=loaders,
+        stop_after_s=None if minutes is None else minutes * 60,
+    )  # fmt: skip
+    done = f"the checkpoint is {out / 'checkpoint'}" if finished else "stopped and saved; the same command goes on"
+    print(done)
 
 
 @app.command()
 def evaluate(
-    seeds: Annotated[str | None, typer.Option(help="A:B, from A up to B - 1; default: the test split.")] = None,
-    split: Annotated[str, typer.Option(help="Only `test` so far.")] = "test",
+    seeds: Annotated[str | None, typer.Option(help="A:B, from A up to B - 1; default: 300 of the split.")] = None,
+    split: Annotated[str, typer.Option(help="test, unseen or validation.")] = "test",
+    level: Annotated[str | None, typer.Option(help="easy, medium or hard; default: going round.")] = None,
+    kind: Annotated[list[str] | None, typer.Option(help="Only this kind of instruction; may be repeated.")] = None,
     profile: Annotated[str | None, typer.Option(help="Model profile: a name or a TOML file.")] = None,
+    checkpoint: Annotated[
+        list[str] | None, typer.Option(help="MODEL=PATH: these weights instead of the profile's; may be repeated.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that measure.")] = 1,
+    ledger: Annotated[Path | None, typer.Option(help="Write each clip's scores here; go on with what it has.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")] = False,
 ) -> None:
-    """Each model alone with true input, and the whole pipeline: five clips a seed, figures with 95% intervals."""
-    if split != "test":
-        raise BadInput(f"there is no split {split!r}; there is: test")
-    chosen = TEST_SEEDS if seeds is None else _seeds(seeds)
-    settings = get_settings()
-    from workers.pipeline.omni import load_pipeline
-    from workers.shapeworld.evaluate import Scores
-    from workers.shapeworld.evaluate import evaluate as run
+    """Each model alone with true input, and the whole pipeline: a clip of every kind for each seed, 95% intervals."""
+    from workers.shapeworld.evaluation import campaign
+    from workers.shapeworld.evaluation.figures import figures
 
-    pipeline = load_pipeline(
-        load_profile(profile or settings.model.profile), settings.pipeline, settings.worker.torch_threads
-    )
+    wanted = campaign.cases(campaign.seeds(seeds, split), campaign.kinds(kind), campaign.level(level))
+    chosen = _with_checkpoints(load_profile(profile or get_settings().model.profile), checkpoint or [])
 
-    def show(scores: Scores) -> None:
+    def show(done: int) -> None:
         if sys.stderr.isatty():
-            print(f"\r{scores.clips} clips", end="", file=sys.stderr, flush=True)
+            print(f"\r{done} of {len(wanted)} clips", end="", file=sys.stderr, flush=True)
 
-    figures = run(pipeline, chosen, show).to_json()
+    scores = campaign.run(chosen, get_settings().pipeline, wanted, jobs=jobs, ledger=ledger, on_clip=show)
+    found = figures(scores)
     if as_json:
-        print(json.dumps(figures))
+        print(json.dumps(found))
     else:
-        _print_table(figures)
+        _print_table(found)
 
 
-def _seeds(text: str) -> range:
-    first, _, end = text.partition(":")
-    if not (first.isdigit() and end.isdigit() and int(first) < int(end)):
-        raise BadInput(f"{text!r} is no range of seeds; write A:B, as 0:10")
-    return range(int(first), int(end))
+def _with_checkpoints(profile: ModelProfile, assignments: list[str]) -> ModelProfile:
+    """The profile with other weights for some of its models."""
+    for assignment in assignments:
+        model, _, path = assignment.partition("=")
+        if model not in ("segmenter", "system1", "system2") or not path:
+            raise BadInput(f"{assignment!r} is no checkpoint; write MODEL=PATH, as system1=runs/seed1/checkpoint")
+        part = getattr(profile, model)
+        weights = (part.weights or profile.system1.weights).model_copy(
+            update={"source": "path", "name": str(Path(path).resolve()), "revision": None}
+        )
+        profile = profile.model_copy(update={model: part.model_copy(update={"weights": weights})})
+    return profile
 
 
 def _print_table(figures: dict[str, Any]) -> None:
+    """A row for each figure: over all clips with its interval, then the value at each level."""
     from rich.console import Console
 
     from backend.cli.output import table
 
+    levels: dict[str, Any] = figures["levels"]
     rows = []
 
-    def collect(prefix: str, node: dict[str, Any]) -> None:
+    def value(figure: dict[str, Any] | None) -> str:
+        return "" if figure is None or figure["value"] is None else f"{figure['value']:.3f}"
+
+    def collect(path: tuple[str, ...], node: dict[str, Any]) -> None:
         if set(node) == {"value", "low", "high", "n"}:
-            rows.append((prefix, node["value"], f"{node['low']} to {node['high']}", node["n"]))
+            interval = "" if node["value"] is None else f"{node['low']:.3f} to {node['high']:.3f}"
+            each = (value(_at(levels[level], path)) for level in levels)
+            rows.append((" ".join(path), value(node), interval, node["n"], *each))
             return
         for key, child in node.items():
-            collect(f"{prefix} {key}".strip(), child)
+            collect((*path, key), child)
 
-    collect("", {key: value for key, value in figures.items() if key != "n"})
-    Console(highlight=False).print(table(("figure", "value", "95% interval", "of"), rows))
+    collect((), {key: value for key, value in figures.items() if key not in ("n", "levels")})
+    Console(highlight=False).print(table(("figure", "all", "95% interval", "of", *levels), rows))
+
+
+def _at(node: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any] | None:
+    for key in path:
+        if key not in node:
+            return None
+        node = node[key]
+    return node

@@ -1,43 +1,56 @@
-"""The evaluation: the promised figures, each with its interval; and a pipeline that finds nothing scores nothing."""
+"""Scoring a clip with the real models: every score is there, and a pipeline that finds nothing scores nothing."""
 
-from typing import Any
+from pathlib import Path
 
 import pytest
 
 from workers.pipeline.omni import OmniPipeline
 from workers.pipeline.thinker import Completion
-from workers.shapeworld.evaluate import evaluate
+from workers.shapeworld.evaluation.score import score
+from workers.shapeworld.evaluation.scores import Case
+from workers.shapeworld.world.queries import Kind
 
 pytestmark = pytest.mark.slow
 
 
-def leaves(node: dict[str, Any]) -> list[dict[str, Any]]:
-    if set(node) == {"value", "low", "high", "n"}:
-        return [node]
-    return [leaf for child in node.values() for leaf in leaves(child)]
+def says(pipeline: OmniPipeline, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    completion = Completion(text, 0.5, None)
+    monkeypatch.setattr(pipeline.system1._thinker, "generate", lambda *_, **__: [completion])
 
 
-def test_one_seed_gives_every_figure_with_its_interval(pipeline: OmniPipeline) -> None:
-    seen = []
-    figures = evaluate(pipeline, [10_000], lambda scores: seen.append(scores.clips)).to_json()
-    assert seen == [1, 2, 3, 4, 5]
-    assert figures["n"] == 5
-    kinds = {"attribute", "fastest", "appears_last", "leaves", "sound"}
-    assert set(figures["system1"]["description"]) == kinds
-    assert set(figures["pipeline"]["jf"]) == {*kinds, "all"}
-    assert figures["pipeline"]["jf"]["all"]["n"] == 5
-    assert figures["segmenter"]["j"]["value"] > 0.5
-    assert figures["system1"]["format"]["value"] == 1.0
-    for figure in leaves({key: value for key, value in figures.items() if key != "n"}):
-        assert figure["low"] <= figure["value"] <= figure["high"]
+def test_a_clip_is_scored_whole_and_in_parts(pipeline: OmniPipeline, tmp_path: Path) -> None:
+    found = score(pipeline, Case(0, Kind.LEAVES, "easy"), tmp_path)
+    assert found.well_formed
+    assert len(found.keyframes_visible) >= 1
+    assert found.box_hit is not None
+    assert found.things_seen in (1, 2, 3)
+    assert found.segmenter_j is not None
+    assert found.segmenter_j > 0.6  # from a true box, whatever the other models found
+    assert found.seconds > 0
+    assert 2 <= found.duration_s <= 5
 
 
-def test_a_model_that_talks_nonsense_scores_nothing(pipeline: OmniPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    nonsense = Completion("<think>hm</think><answer>nothing to see</answer>", 0.5, None)
-    monkeypatch.setattr(pipeline.system1._thinker, "generate", lambda *_, **__: [nonsense])
-    figures = evaluate(pipeline, [10_001]).to_json()
-    assert figures["system1"]["format"]["value"] == 0.0
-    assert figures["system1"]["keyframes_visible"]["n"] == 0
-    assert {f["value"] for f in figures["system1"]["description"].values()} == {0.0}
-    assert figures["pipeline"]["jf"]["all"]["value"] < 0.5
-    assert figures["segmenter"]["j"]["value"] > 0.5  # measured alone, with a true box
+def test_a_model_that_talks_nonsense_scores_nothing(
+    pipeline: OmniPipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    says(pipeline, monkeypatch, "<think>hm</think><answer>something, somewhere</answer>")
+    found = score(pipeline, Case(3, Kind.ATTRIBUTE, "easy"), tmp_path)
+    assert not found.well_formed
+    assert not found.described
+    assert found.keyframes_visible == ()
+    assert found.pipeline_j < 0.5
+    assert found.segmenter_j is not None
+    assert found.segmenter_j > 0.6
+
+
+def test_an_absent_target_that_is_pointed_at_is_wrong(
+    pipeline: OmniPipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    moment = '{"start_time": "00:00.00", "end_time": "00:00.50", "description": "the red circle"}'
+    says(pipeline, monkeypatch, f"<think>hm</think><answer>{moment}</answer>")
+    found = score(pipeline, Case(6, Kind.ABSENT, "easy"), tmp_path)
+    assert found.well_formed
+    assert not found.described
+    assert found.keyframes_visible == ()
+    assert found.segmenter_j is None
+    assert found.box_hit is None

@@ -1,0 +1,114 @@
+"""Campaigns: many clips scored by several processes, written down one by one, so that a long one can be gone on
+with.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+from backend.domain.errors import BadInput
+from backend.profiles import ModelProfile
+from backend.settings import PipelineSettings
+from workers.pipeline.omni import OmniPipeline, load_pipeline
+from workers.shapeworld.evaluation.score import score
+from workers.shapeworld.evaluation.scores import Case, ClipScore, level_of
+from workers.shapeworld.world.levels import LEVELS
+from workers.shapeworld.world.queries import Kind
+from workers.shapeworld.world.splits import SEEDS, Split
+
+#: Of a process of the pool.
+_pipeline: OmniPipeline | None = None
+
+
+#: Clips of each kind, where no seeds are given.
+_CLIPS_A_KIND = 300
+
+
+def seeds(text: str | None, split: str) -> range:
+    """The seeds A:B, or else the split's first 300. Raises `BadInput`."""
+    if split not in (Split.TEST, Split.UNSEEN, Split.VALIDATION):
+        raise BadInput(f"there is no split {split!r} to measure on; there are: test, unseen, validation")
+    if text is None:
+        return SEEDS[Split(split)][:_CLIPS_A_KIND]
+    first, _, end = text.partition(":")
+    if not (first.isdigit() and end.isdigit() and int(first) < int(end)):
+        raise BadInput(f"{text!r} is no range of seeds; write A:B, as 0:10")
+    return range(int(first), int(end))
+
+
+def kinds(names: list[str] | None) -> tuple[Kind, ...]:
+    """The kinds of these names, all of them if there are none. Raises `BadInput`."""
+    try:
+        return tuple(Kind(name) for name in names or Kind)
+    except ValueError as error:
+        raise BadInput(f"{error}; there are: {', '.join(Kind)}") from error
+
+
+def level(name: str | None) -> str | None:
+    """Raises `BadInput` unless it is a level's name, or none."""
+    if name is not None and name not in LEVELS:
+        raise BadInput(f"there is no level {name!r}; there are: {', '.join(LEVELS)}")
+    return name
+
+
+def cases(seeds: Iterable[int], kinds: Iterable[Kind] = tuple(Kind), level: str | None = None) -> list[Case]:
+    """One clip of every kind for each seed; its level goes round with the seed unless one is given."""
+    return [Case(seed, kind, level or level_of(seed).name) for seed in seeds for kind in kinds]
+
+
+class Ledger:
+    """The scores of a campaign in a file, a line each. What it has is not measured again; a profile of another digest
+    is refused."""
+
+    def __init__(self, path: Path | None, digest: str) -> None:
+        self._path = path
+        self.scores: dict[Case, ClipScore] = {}
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # What a kill left of a line has no end and is dropped.
+        lines = [line for line in path.read_text().splitlines(True) if line[-1] == "\n"] if path.exists() else []
+        lines = lines or [f"{digest}\n"]
+        if lines[0].strip() != digest:
+            raise BadInput(f"{path} holds scores of other models (digest {lines[0].strip()}, these have {digest})")
+        path.write_text("".join(lines))
+        self.scores = {one.case: one for one in map(ClipScore.from_line, lines[1:])}
+
+    def add(self, found: ClipScore) -> None:
+        self.scores[found.case] = found
+        if self._path is not None:
+            with self._path.open("a") as file:
+                file.write(found.to_line() + "\n")
+
+
+def run(
+    profile: ModelProfile, settings: PipelineSettings, wanted: list[Case], *, jobs: int = 1,
+    ledger: Path | None = None, on_clip: Callable[[int], None] = lambda _: None,
+) -> list[ClipScore]:  # fmt: skip
+    """The scores of all cases, in order; `jobs` processes, each with models of its own."""
+    book = Ledger(ledger, profile.digest)
+    missing = [case for case in wanted if case not in book.scores]
+    for found in _measure(profile, settings, missing, jobs):
+        book.add(found)
+        on_clip(len(book.scores))
+    return [book.scores[case] for case in wanted]
+
+
+def _measure(profile: ModelProfile, settings: PipelineSettings, missing: list[Case], jobs: int) -> Iterator[ClipScore]:
+    if missing:
+        # Spawned: torch's threads don't survive a fork.
+        with ProcessPoolExecutor(jobs, get_context("spawn"), _load, (profile, settings)) as pool:
+            yield from pool.map(_score, missing)
+
+
+def _load(profile: ModelProfile, settings: PipelineSettings) -> None:
+    global _pipeline
+    _pipeline = load_pipeline(profile, settings, torch_threads=1 if profile.device == "cpu" else None)
+
+
+def _score(case: Case) -> ClipScore:
+    assert _pipeline is not None
+    with tempfile.TemporaryDirectory(prefix="premask-evaluate-") as folder:
+        return score(_pipeline, case, Path(folder))

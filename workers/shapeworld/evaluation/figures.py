@@ -1,0 +1,61 @@
+"""Figures of many clips: means and shares with 95% intervals, over all clips and for each level."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from workers.evaluation.intervals import Figure, mean, share
+from workers.shapeworld.evaluation.scores import ClipScore
+from workers.shapeworld.world.levels import LEVELS
+from workers.shapeworld.world.queries import Kind
+
+
+def figures(scores: Sequence[ClipScore]) -> dict[str, Any]:
+    """Everything with its interval, and the same again under "levels"."""
+    present = {score.case.level for score in scores}
+    levels = [level for level in LEVELS if level in present]
+    by_level = {level: _figures([s for s in scores if s.case.level == level]) for level in levels}
+    return _figures(scores) | {"levels": by_level}
+
+
+def _figures(scores: Sequence[ClipScore]) -> dict[str, Any]:
+    followed = [s for s in scores if s.segmenter_j is not None and s.segmenter_f is not None]
+    jf = _grouped(scores, lambda s: s.case.kind, lambda s: (s.pipeline_j + s.pipeline_f) / 2)
+    return {
+        "n": len(scores),
+        "segmenter": {
+            "j": mean([s.segmenter_j or 0.0 for s in followed]).to_json(),
+            "jf": mean([((s.segmenter_j or 0.0) + (s.segmenter_f or 0.0)) / 2 for s in followed]).to_json(),
+        },
+        "system2": {
+            "acc50": _each(share, _grouped(_boxed(scores, False), lambda s: s.things_seen, lambda s: s.box_hit)),
+            "plural": share([bool(s.box_hit) for s in _boxed(scores, True)]).to_json(),
+        },
+        "system1": {
+            "format": share([s.well_formed for s in scores]).to_json(),
+            "keyframes_visible": share([shown for s in scores for shown in s.keyframes_visible]).to_json(),
+            "description": _each(share, _grouped(scores, lambda s: s.case.kind, lambda s: s.described)),
+        },
+        "pipeline": {
+            "jf": _each(mean, jf) | {"all": mean([value for values in jf.values() for value in values]).to_json()},
+            "seconds_per_clip": mean([s.seconds for s in scores]).to_json(),
+            "seconds_per_clip_second": mean([s.seconds / s.duration_s for s in scores]).to_json(),
+        },
+    }
+
+
+def _boxed(scores: Iterable[ClipScore], plural: bool) -> list[ClipScore]:
+    return [s for s in scores if s.box_hit is not None and (s.case.kind is Kind.PLURAL) == plural]
+
+
+def _grouped(
+    scores: Iterable[ClipScore], key: Callable[[ClipScore], Any], value: Callable[[ClipScore], Any]
+) -> dict[str, list[Any]]:
+    groups: dict[str, list[Any]] = defaultdict(list)
+    for score in scores:
+        groups[str(key(score))].append(value(score))
+    return groups
+
+
+def _each(measure: Callable[[Any], Figure], groups: dict[str, list[Any]]) -> dict[str, Any]:
+    return {key: measure(values).to_json() for key, values in sorted(groups.items())}

@@ -1,0 +1,100 @@
+"""Scoring one clip: the pipeline as users run it, then SAM2 and System 2 each alone with true input."""
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from backend.domain.annotation import Annotation, Mask
+from backend.domain.runs import Mode
+from integrations.media.decode import iter_frames
+from integrations.media.probe import probe_video
+from workers.evaluation.metrics import Similarity, similarity
+from workers.pipeline.frame_store import FrameStore
+from workers.pipeline.omni import OmniPipeline
+from workers.pipeline.segmenter import BoxPrompt
+from workers.pipeline.system2 import Grounding
+from workers.shapeworld.evaluation.scores import Case, ClipScore
+from workers.shapeworld.world import video
+from workers.shapeworld.world.make import Example, make_scene
+from workers.shapeworld.world.queries import Kind
+from workers.shapeworld.world.truth import Truth
+
+_WELL_FORMED = re.compile(r"\s*<think>.+</think>\s*<answer>.*</answer>\s*", re.S)
+#: A chosen frame shows the target if it shows at least this share of the target's largest area.
+_SHOWS = 0.2
+_HIT_IOU = 0.5
+
+
+def score(pipeline: OmniPipeline, case: Case, folder: Path) -> ClipScore:
+    """Render the case's clip into `folder`, run it, and score what came out."""
+    example = make_scene(case.seed, case.kind, case.preset)
+    path = folder / "clip.mp4"
+    truth = video.write(example.scene, path)
+    target = _by_frame(truth.union(example.question.targets))
+    begin = time.perf_counter()
+    found = pipeline.annotate(path, example.question.text, Mode(example.question.mode))
+    seconds = time.perf_counter() - begin
+    whole = similarity([track.masks for track in found.tracks], target, truth.frame_count)
+    largest = max((mask.area for mask in target.values()), default=0)
+    visible = [k.frame_index in target and target[k.frame_index].area >= _SHOWS * largest for k in found.keyframes]
+    alone: dict[str, Any] = _parts(pipeline, path, example, truth, target) if target else {}
+    return ClipScore(
+        case, _well_formed(found), _described(found, example), tuple(visible) if target else (), whole.j, whole.f,
+        seconds, example.scene.duration_s, **alone,
+    )  # fmt: skip
+
+
+def _by_frame(masks: tuple[Mask, ...]) -> dict[int, Mask]:
+    return {frame_index: mask for frame_index, mask in enumerate(masks) if mask.area}
+
+
+def _well_formed(found: Annotation) -> bool:
+    """An answer in the asked form, of which nothing had to be dropped; that there is no target may be the answer."""
+    dropped = any(warning.startswith("System 1's moment") for warning in found.warnings)
+    answered = bool(found.keyframes) or found.outcome_code == "absent"
+    return bool(_WELL_FORMED.fullmatch(found.raw_output)) and answered and not dropped
+
+
+def _described(found: Annotation, example: Example) -> bool:
+    if example.question.kind is Kind.ABSENT:
+        return found.outcome_code == "absent"
+    return {keyframe.description for keyframe in found.keyframes} == {example.question.description}
+
+
+def _parts(
+    pipeline: OmniPipeline, path: Path, example: Example, truth: Truth, target: dict[int, Mask]
+) -> dict[str, Any]:
+    """System 2 on the frame that shows the targets best; SAM2 from a true box of each target where it is seen best."""
+    targets = example.question.targets
+    best = max(target, key=lambda frame_index: target[frame_index].area)
+    probe = probe_video(path)
+    with FrameStore(probe.frame_count, pipeline.segmenter.size_px) as store:
+        image = None
+        for frame_index, frame in iter_frames(path, probe):
+            store.write(frame_index, frame)
+            image = frame if frame_index == best else image
+        assert image is not None
+        [grounding] = pipeline.system2.ground([image], [example.question.description])
+        followed = pipeline.segmenter.propagate(
+            store, [_true_prompt(truth, thing) for thing in targets], (probe.width, probe.height)
+        )
+    carried: Similarity = similarity([p.masks for p in followed], target, truth.frame_count)
+    return {
+        "box_hit": _hit(grounding, truth, targets, best),
+        "things_seen": sum(truth.box(thing, best) is not None for thing in range(len(truth.masks))),
+        "segmenter_j": carried.j,
+        "segmenter_f": carried.f,
+    }
+
+
+def _true_prompt(truth: Truth, thing: int) -> BoxPrompt:
+    frame_index = max(range(truth.frame_count), key=lambda t: truth.masks[thing][t].area)
+    return BoxPrompt(frame_index, truth.masks[thing][frame_index].box_xyxy_px)
+
+
+def _hit(grounding: Grounding, truth: Truth, targets: tuple[int, ...], frame_index: int) -> bool:
+    """Whether there is one box for each target that is seen on the frame, and no other."""
+    true = [box for thing in targets if (box := truth.box(thing, frame_index)) is not None]
+    found = [box.box_xyxy_px for box in grounding.boxes]
+    return len(found) == len(true) and all(any(one.iou(other) > _HIT_IOU for one in found) for other in true)
