@@ -27,8 +27,7 @@ from transformers import (  # noqa: E402  (after torchvision was made importable
     WhisperFeatureExtractor,
 )
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX, Qwen2Tokenizer  # noqa: E402
-from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import apply_rotary_pos_emb_vision  # noqa: E402
-from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor  # noqa: E402
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor, smart_resize  # noqa: E402
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor  # noqa: E402
 
 #: Qwen2.5-Omni's names for the media; the processor replaces each by as many tokens as there are pieces.
@@ -59,6 +58,8 @@ FRAMES_A_PIECE = 2
 #: Patches of a side that become one token.
 MERGE = 2
 _CAUSAL = "premask_causal"
+#: Of attention; the exponential of it still leaves room for sums in bfloat16.
+_SCORE_MAX = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +197,12 @@ def set_training(thinker: Any, training: bool) -> None:
     thinker.model.set_attn_implementation(_CAUSAL if training else "sdpa")
 
 
+def resized_px(size: tuple[int, int], patch_px: int, pixels: int) -> tuple[int, int]:
+    """(width, height) that the processor makes of a picture of that size, if it is told `pixels` as least and most."""
+    height, width = smart_resize(size[1], size[0], patch_px * MERGE, pixels, pixels)
+    return width, height
+
+
 def pack_patches(frames: torch.Tensor, patch_px: int) -> torch.Tensor:
     """What Qwen's image and video processors make of pictures that need no resizing.
 
@@ -238,16 +245,56 @@ def _patch_positions(grid: tuple[int, int], device: torch.device) -> torch.Tenso
 
 def _attend_all(attention: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     batch, patches, _ = hidden.shape
-    heads = attention.num_heads
 
     def by_head(flat: torch.Tensor) -> torch.Tensor:
-        return flat.view(batch, patches, heads, -1)
+        return flat.view(batch, patches, attention.num_heads, -1).transpose(1, 2)
 
     query, key, value = by_head(attention.q(hidden)), by_head(attention.k(hidden)), by_head(attention.v(hidden))
-    query, key = apply_rotary_pos_emb_vision(query, key, cos, sin)
-    query, key, value = (flat.to(value.dtype).transpose(1, 2) for flat in (query, key, value))
-    weights = (query * attention.scaling @ key.transpose(-1, -2)).softmax(-1).to(value.dtype)
-    return attention.proj((weights @ value).transpose(1, 2).reshape(batch, patches, -1))
+    cos, sin = cos.to(value.dtype), sin.to(value.dtype)
+    query, key = _turn(query * attention.scaling, cos, sin), _turn(key, cos, sin)
+    attended: torch.Tensor = _Attention.apply(query, key, value, False)
+    return attention.proj(attended.transpose(1, 2).reshape(batch, patches, -1))
+
+
+def _turn(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotary positions: (..., patches, channels) turned by (patches, channels)."""
+    first, second = heads.chunk(2, -1)
+    return heads * cos + torch.cat([-second, first], -1) * sin
+
+
+class _Attention(torch.autograd.Function):
+    """softmax(query @ keyᵀ) @ value for (..., L, channels), seeing everything or (`causal`) what is not in the future.
+
+    In bfloat16 on a CPU the softmax and its gradient take longer than the matrix products around them. Here the
+    exponentials are taken in place and divided by their sum only after the product with the values. Scores are cut off
+    instead of shifted, far above what training reaches.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        context: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, causal: bool
+    ) -> torch.Tensor:
+        weights = (query @ key.transpose(-1, -2)).clamp_(max=_SCORE_MAX).exp_()
+        if causal:
+            weights.tril_()
+        total = weights.sum(-1, keepdim=True).float()  # summed as it is: asking for float32 copies it all
+        attended = ((weights @ value) / total).to(value.dtype)
+        context.save_for_backward(query, key, value, weights, total, attended)
+        return attended
+
+    @staticmethod
+    def backward(  # type: ignore[override]
+        context: Any, gradient: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
+        query, key, value, weights, total, attended = context.saved_tensors
+        mean = (gradient * attended).sum(-1, keepdim=True, dtype=torch.float32) / total
+        gradient = gradient / total
+        # What the division by the sum adds is one more column of the same product.
+        ones = torch.ones_like(value[..., :1])
+        left, right = torch.cat([gradient, -mean], -1).to(value.dtype), torch.cat([value, ones], -1)
+        scores = (left @ right.transpose(-1, -2)).mul_(weights)
+        of_value = weights.transpose(-1, -2) @ gradient.to(value.dtype)
+        return scores @ key, scores.transpose(-1, -2) @ query, of_value, None
 
 
 def read(thinker: Any, embeddings: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -275,11 +322,8 @@ def _attend_causally(
     scaling: float = 1.0,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Plain causal attention: on a CPU the gradient of torch's fused one is many times slower."""
-    length = query.shape[2]
-    future = torch.full((length, length), float("-inf"), dtype=query.dtype, device=query.device).triu(1)
-    weights = (query * scaling @ key.transpose(-1, -2) + future).softmax(-1).to(value.dtype)
-    return (weights @ value).transpose(1, 2).contiguous(), None
+    attended: torch.Tensor = _Attention.apply((query * scaling).to(value.dtype), key.to(value.dtype), value, True)
+    return attended.transpose(1, 2).contiguous(), None
 
 
 AttentionInterface.register(_CAUSAL, _attend_causally)
