@@ -106,9 +106,10 @@ def make_tokenizer(
     )
     bpe.train_from_iterator(texts, learner)
     learned = json.loads(bpe.to_str())["model"]
+    merges: Any = [tuple(merge) for merge in learned["merges"]]
     tokenizer = Qwen2Tokenizer(
         vocab=learned["vocab"],
-        merges=[tuple(merge) for merge in learned["merges"]],
+        merges=merges,
         eos_token=END_OF_TURN,
         pad_token=PADDING,
         unk_token=PADDING,
@@ -123,7 +124,7 @@ def make_tokenizer(
 
 def token_ids(tokenizer: Qwen2Tokenizer, words: Sequence[str]) -> list[int]:
     """The ids of words that are one token each; raises ValueError for one that isn't."""
-    ids = [tokenizer(word)["input_ids"] for word in words]
+    ids: list[Any] = [tokenizer(word)["input_ids"] for word in words]
     if broken := [word for word, found in zip(words, ids, strict=True) if len(found) != 1]:
         raise ValueError(f"not one token each: {broken}")
     return [found[0] for found in ids]
@@ -134,15 +135,16 @@ def make_processor(
 ) -> Qwen2_5OmniProcessor:
     """Qwen2.5-Omni's processor; the pipeline passes sizes with every call, so `max_pixels` is for others."""
     size = {"shortest_edge": max_pixels, "longest_edge": max_pixels}
-    return Qwen2_5OmniProcessor(
+    make: Any = Qwen2_5OmniProcessor
+    hear: Any = WhisperFeatureExtractor
+    processor: Qwen2_5OmniProcessor = make(
         image_processor=Qwen2VLImageProcessor(patch_size=patch_px, size=size),
         video_processor=Qwen2VLVideoProcessor(patch_size=patch_px, size=size, cap_pixels_per_frame=False),
-        feature_extractor=WhisperFeatureExtractor(
-            feature_size=128, chunk_length=audio_max_s, return_attention_mask=True
-        ),
+        feature_extractor=hear(feature_size=128, chunk_length=audio_max_s, return_attention_mask=True),
         tokenizer=tokenizer,
         chat_template=_TEMPLATE,
     )
+    return processor
 
 
 def make_thinker(tokenizer: Qwen2Tokenizer, size: ThinkerSize) -> Any:
@@ -160,9 +162,11 @@ def make_thinker(tokenizer: Qwen2Tokenizer, size: ThinkerSize) -> Any:
     return thinker
 
 
-def _config(tokenizer: Qwen2Tokenizer, size: ThinkerSize) -> Qwen2_5OmniThinkerConfig:
-    token_id = tokenizer.convert_tokens_to_ids
-    return Qwen2_5OmniThinkerConfig(
+def _config(tokenizer: Qwen2Tokenizer, size: ThinkerSize) -> Any:
+    token_id: Any = tokenizer.convert_tokens_to_ids
+    # transformers' own annotations leave out what its configuration takes, hence Any here and elsewhere.
+    config: Any = Qwen2_5OmniThinkerConfig
+    return config(
         audio_config={
             "num_mel_bins": 128, "encoder_layers": 1, "encoder_attention_heads": 2, "d_model": size.audio_width,
             "encoder_ffn_dim": 2 * size.audio_width, "output_dim": size.width, "n_window": 100,
@@ -232,7 +236,8 @@ def see(visual: Any, patches: torch.Tensor, grid: tuple[int, int]) -> torch.Tens
     for block in visual.blocks:
         hidden = hidden + _attend_all(block.attn, block.norm1(hidden), cos, sin)
         hidden = hidden + block.mlp(block.norm2(hidden))
-    return visual.merger(hidden).view(patches.shape[0], patches.shape[1] // MERGE**2, -1)
+    tokens: torch.Tensor = visual.merger(hidden)
+    return tokens.view(patches.shape[0], patches.shape[1] // MERGE**2, -1)
 
 
 def _patch_positions(grid: tuple[int, int], device: torch.device) -> torch.Tensor:
@@ -252,8 +257,9 @@ def _attend_all(attention: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: to
     query, key, value = by_head(attention.q(hidden)), by_head(attention.k(hidden)), by_head(attention.v(hidden))
     cos, sin = cos.to(value.dtype), sin.to(value.dtype)
     query, key = _turn(query * attention.scaling, cos, sin), _turn(key, cos, sin)
-    attended: torch.Tensor = _Attention.apply(query, key, value, False)
-    return attention.proj(attended.transpose(1, 2).reshape(batch, patches, -1))
+    attended = _attend(query, key, value, False).transpose(1, 2).reshape(batch, patches, -1)
+    projected: torch.Tensor = attention.proj(attended)
+    return projected
 
 
 def _turn(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -271,7 +277,7 @@ class _Attention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         context: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, causal: bool
     ) -> torch.Tensor:
         weights = (query @ key.transpose(-1, -2)).clamp_(max=_SCORE_MAX).exp_()
@@ -283,9 +289,7 @@ class _Attention(torch.autograd.Function):
         return attended
 
     @staticmethod
-    def backward(  # type: ignore[override]
-        context: Any, gradient: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
+    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
         query, key, value, weights, total, attended = context.saved_tensors
         mean = (gradient * attended).sum(-1, keepdim=True, dtype=torch.float32) / total
         gradient = gradient / total
@@ -295,6 +299,9 @@ class _Attention(torch.autograd.Function):
         scores = (left @ right.transpose(-1, -2)).mul_(weights)
         of_value = weights.transpose(-1, -2) @ gradient.to(value.dtype)
         return scores @ key, scores.transpose(-1, -2) @ query, of_value, None
+
+
+_attend: Any = _Attention.apply
 
 
 def read(thinker: Any, embeddings: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -322,7 +329,7 @@ def _attend_causally(
     scaling: float = 1.0,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    attended: torch.Tensor = _Attention.apply((query * scaling).to(value.dtype), key.to(value.dtype), value, True)
+    attended = _attend((query * scaling).to(value.dtype), key.to(value.dtype), value, True)
     return attended.transpose(1, 2).contiguous(), None
 
 
