@@ -35,6 +35,26 @@ def test_every_form_gives_the_same_moments(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "says_none"),
+    [
+        ("<think>because</think><answer></answer>", True),
+        ("<think>because</think><answer>\n[ ]\n</answer>", True),
+        ("<answer></answer>", True),
+        ("<think>because</think><answer>", False),  # cut off: what would have come isn't known
+        ("<think>because</think><answer>nothing to see</answer>", False),
+        ("<think>because</think>", False),
+        ("", False),
+        (f"<think>because</think><answer>{ONE}</answer>", False),
+        ('<answer>{"start_time": "later"}</answer>', False),
+    ],
+)
+def test_only_a_finished_empty_answer_says_that_there_is_none(text: str, says_none: bool) -> None:
+    answer = parse_system1(text, 12.0, 4)
+    assert answer.says_none is says_none
+    assert not (answer.says_none and answer.moments)
+
+
+@pytest.mark.parametrize(
     ("value", "seconds"),
     [
         ("00:01.50", 1.5), ("1:02", 62.0), ("00:01.5", 1.5), ("00:01.500", 1.5), ("01:00:00", 3600.0), ("7.25", 7.25),

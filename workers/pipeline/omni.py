@@ -255,11 +255,11 @@ def _keyframes(
 
 
 def _outcome(chosen: System1Result, looked: list[_Looked], tracks: tuple[Track, ...]) -> tuple[RunStatus, str | None]:
-    """Succeeded, or no_target with the reason: unparsable, no_box, no_mask."""
+    """Succeeded, or no_target with the reason: absent (System 1 says so), unparsable, no_box, no_mask."""
     if tracks:
         return RunStatus.SUCCEEDED, None
     if not chosen.answer.moments:
-        return RunStatus.NO_TARGET, "unparsable"
+        return RunStatus.NO_TARGET, "absent" if chosen.answer.says_none else "unparsable"
     return RunStatus.NO_TARGET, "no_mask" if any(k.boxes for k in looked) else "no_box"
 
 

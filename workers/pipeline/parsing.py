@@ -14,6 +14,7 @@ from typing import Any, TypeGuard
 
 _THINK = re.compile(r"<think>(.*?)(?:</think>|$)", re.S)
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.S)
+_NOTHING = re.compile(r"<answer>\s*(?:\[\s*\]\s*)?</answer>")
 _TIME = re.compile(r"^\s*(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?|\.\d+)\s*s?\s*$")
 _OPENING = re.compile(r"[\[{]")
 _DECODER = json.JSONDecoder(strict=False)
@@ -32,11 +33,13 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class System1Answer:
-    """`moments` ascend in time; at most the number asked for. `warnings` say what was dropped and why."""
+    """`moments` ascend in time; at most the number asked for. `warnings` say what was dropped and why. `says_none`: the
+    answer is well formed and empty, so there is no target; without moments otherwise, it couldn't be read."""
 
     reasoning: str
     moments: tuple[Moment, ...]
     warnings: tuple[str, ...]
+    says_none: bool = False
 
 
 def _is_number(value: Any) -> TypeGuard[int | float]:
@@ -137,7 +140,7 @@ def parse_system1(text: str, duration_s: float, count: int) -> System1Answer:
     kept = best_spread(list(moments.values()), count)
     if len(kept) < len(moments):
         warnings.append(f"System 1 chose {len(moments)} moments; the {len(kept)} best distributed were kept")
-    return System1Answer(reasoning, tuple(kept), tuple(warnings))
+    return System1Answer(reasoning, tuple(kept), tuple(warnings), says_none=_NOTHING.search(text) is not None)
 
 
 @dataclass(frozen=True, slots=True)
