@@ -80,6 +80,10 @@ class ThinkerSize:
     patch_px: int
     audio_width: int = 32
     initializer_range: float = 0.02
+    #: None: as the language model's.
+    vision_initializer_range: float | None = None
+    #: Whether keys begin as queries do in the vision tower too.
+    vision_begins_alike: bool = False
     #: Positions a second of video or sound; Qwen: 25.
     position_id_per_seconds: int = 25
 
@@ -154,12 +158,19 @@ def make_thinker(tokenizer: Qwen2Tokenizer, size: ThinkerSize) -> Any:
     takes many times longer until words find what they name.
     """
     thinker: Any = Qwen2_5OmniThinkerForConditionalGeneration(_config(tokenizer, size))
-    with torch.no_grad():
-        for layer in thinker.model.layers:
-            torch.nn.init.orthogonal_(layer.self_attn.q_proj.weight)
-            layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
+    for layer in thinker.model.layers:
+        _begin_alike(layer.self_attn.q_proj, layer.self_attn.k_proj)
+    if size.vision_begins_alike:
+        for block in thinker.visual.blocks:
+            _begin_alike(block.attn.q, block.attn.k)
     set_training(thinker, True)
     return thinker
+
+
+def _begin_alike(query: Any, key: Any) -> None:
+    with torch.no_grad():
+        torch.nn.init.orthogonal_(query.weight)
+        key.weight.copy_(query.weight)
 
 
 def _config(tokenizer: Qwen2Tokenizer, size: ThinkerSize) -> Any:
@@ -174,7 +185,7 @@ def _config(tokenizer: Qwen2Tokenizer, size: ThinkerSize) -> Any:
         vision_config={
             "depth": size.vision_layers, "hidden_size": size.vision_width, "num_heads": size.vision_width // 32,
             "intermediate_size": 2 * size.vision_width, "patch_size": size.patch_px, "out_hidden_size": size.width,
-            "initializer_range": size.initializer_range,
+            "initializer_range": size.vision_initializer_range or size.initializer_range,
             # All layers see the whole picture; the window only has to be a whole number of tokens.
             "window_size": 64 * size.patch_px, "fullatt_block_indexes": list(range(size.vision_layers)),
         },
@@ -337,9 +348,9 @@ AttentionInterface.register(_CAUSAL, _attend_causally)
 
 
 def make_optimizers(
-    thinker: Any, others: torch.nn.Module, *, weight_decay: float = 0.02
+    thinker: Any, others: torch.nn.Module, *, muon_scale: float = 1.0, weight_decay: float = 0.02
 ) -> list[torch.optim.Optimizer]:
-    """Muon for the Thinker's matrices, AdamW for embeddings, biases, norms and all of `others`; one rate for both.
+    """Muon for the Thinker's matrices, at `muon_scale` times the rate, AdamW for embeddings, biases, norms and `others`.
 
     Parameters that need no gradient are left out.
     """
@@ -353,7 +364,7 @@ def make_optimizers(
     ]
     adam = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98), fused=True)
     muon = torch.optim.Muon(
-        [{"params": matrices, "scale": 1.0}],
+        [{"params": matrices, "scale": muon_scale}],
         lr=1e-3, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw",
     )  # fmt: skip
     return [adam, muon]
