@@ -3,11 +3,14 @@
 All detections of a clip share one encoding of its frames and one pass in each direction (the appendix's single forward
 pass); those prompted on the same frame go through memory attention, decoder and memory encoder as one batch. Unlike
 Meta's video predictor, only the memories that the model can still read are kept, frames stay on disk and masks leave
-as run lengths, so that memory doesn't grow with the length of the video.
+as run lengths, so that memory doesn't grow with the length of the video. Groups of detections are independent of each
+other, and frames can be encoded before they are asked for; both is left to threads where there are cores for it.
 """
 
+import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 
 from backend.domain.annotation import Box, Mask
 from backend.domain.masks import encode_mask
@@ -28,9 +32,9 @@ from safetensors.torch import load_file  # noqa: E402  (after torchvision was ma
 from sam2.build_sam import build_sam2_video_predictor, build_sam2_video_predictor_hf  # noqa: E402
 
 #: ImageNet statistics, which Meta's loader normalises with.
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: SAM's labels of the two corners of a box prompt.
-_BOX_CORNERS = (2, 3)
+BOX_CORNERS = (2, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,24 +68,41 @@ class _Group:
 _Features = tuple[list[torch.Tensor], list[torch.Tensor], list[tuple[int, int]]]
 
 
+class _SharedPositions(torch.nn.Module):
+    """The positions of a feature map, the same memory for every picture of a batch; Meta's module copies them."""
+
+    def __init__(self, positions: torch.nn.Module) -> None:
+        super().__init__()
+        self._positions = positions
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        one: torch.Tensor = self._positions(features[:1])
+        return one.expand(len(features), -1, -1, -1)
+
+
+def build_model(profile: SegmenterProfile, device: str) -> Any:
+    """Meta's video predictor as the profile sizes it; with its weights if they are on the hub, else without."""
+    options = {"device": device, "hydra_overrides_extra": list(profile.overrides), "apply_postprocessing": False}
+    if profile.weights.source == "huggingface":
+        model = build_sam2_video_predictor_hf(profile.weights.name, **options)
+    else:
+        model = build_sam2_video_predictor(profile.config, **options)
+    neck = model.image_encoder.neck
+    neck.position_encoding = _SharedPositions(neck.position_encoding)
+    return model
+
+
 class Segmenter:
     def __init__(self, profile: SegmenterProfile, device: str, feature_cache_bytes: int = 512 * 2**20) -> None:
         self._profile, self.device = profile, torch.device(device)
         self._feature_cache_bytes = feature_cache_bytes
-        options = {
-            "device": device,
-            "hydra_overrides_extra": list(profile.overrides),
-            "apply_postprocessing": False,
-        }
-        if profile.weights.source == "huggingface":
-            self.model = build_sam2_video_predictor_hf(profile.weights.name, **options)
-        else:
-            self.model = build_sam2_video_predictor(profile.config, **options)
+        self.model = build_model(profile, device)
+        if profile.weights.source == "path":
             weights = load_file(profile.weights.path)
             self.model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
         self.model.eval()
-        self._mean = torch.tensor(_MEAN, device=self.device)[:, None, None]
-        self._std = torch.tensor(_STD, device=self.device)[:, None, None]
+        self._mean = torch.tensor(PIXEL_MEAN, device=self.device)[:, None, None]
+        self._std = torch.tensor(PIXEL_STD, device=self.device)[:, None, None]
 
     @property
     def size_px(self) -> int:
@@ -92,7 +113,6 @@ class Segmenter:
             return nullcontext()
         return torch.autocast(self.device.type, getattr(torch, self._profile.dtype))
 
-    @torch.inference_mode()
     def propagate(
         self,
         frames: FrameStore,
@@ -106,25 +126,36 @@ class Segmenter:
         groups = self._groups(prompts, source_size)
         if not groups:
             return results
-        encoder = _Encoder(self, frames)
         first, last, count = groups[0].frame_index, groups[-1].frame_index, frames.frame_count
         steps = (count - first) + (last + 1)
-        with self._autocast():
+        with ThreadPoolExecutor(self._lanes(), "segmenter") as pool:
+            encoder = _Encoder(self, frames, pool)
+
+            def advance(active: list[_Group], frame_index: int, reverse: bool) -> None:
+                features = encoder.features(frame_index, reverse)
+                tracked = [
+                    pool.submit(self._step, group, frame_index, features, count, reverse, results, source_size)
+                    for group in active
+                ]
+                for one in tracked:
+                    one.result()
+
             for done, frame_index in enumerate(range(first, count)):
-                features = encoder.features(frame_index, reverse=False)
-                for group in (g for g in groups if g.frame_index <= frame_index):
-                    self._step(group, frame_index, features, frames.frame_count, False, results, source_size)
+                advance([g for g in groups if g.frame_index <= frame_index], frame_index, reverse=False)
                 on_progress((done + 1) / steps)
             for group in groups:
                 group.memory = group.ahead
             for done, frame_index in enumerate(range(last, -1, -1)):
-                active = [g for g in groups if g.frame_index > frame_index]
-                if active:
-                    features = encoder.features(frame_index, reverse=True)
-                for group in active:
-                    self._step(group, frame_index, features, frames.frame_count, True, results, source_size)
+                if active := [g for g in groups if g.frame_index > frame_index]:
+                    advance(active, frame_index, reverse=True)
                 on_progress((count - first + done + 1) / steps)
         return results
+
+    def _lanes(self) -> int:
+        """Threads that the cores have room for beside those of the kernels; an accelerator works in turn anyway."""
+        if self.device.type != "cpu":
+            return 1
+        return max(1, (os.cpu_count() or 1) // torch.get_num_threads())
 
     def _groups(self, prompts: Sequence[BoxPrompt], source_size: tuple[int, int]) -> list[_Group]:
         """Prompts by frame, earliest first; boxes scaled to the model's square input."""
@@ -143,14 +174,22 @@ class Segmenter:
         self, group: _Group, frame_index: int, features: _Features, frame_count: int, reverse: bool,
         results: list[Propagation], source_size: tuple[int, int],
     ) -> None:  # fmt: skip
-        """Track the group's rows on one frame and write their masks."""
+        """Track the group's rows on one frame and write their masks; in a thread of its own."""
+        with torch.inference_mode(), self._autocast():
+            low_res, ious = self._track(group, frame_index, features, frame_count, reverse)
+            self._write(group.rows, frame_index, low_res.float(), ious.float(), results, source_size)
+
+    def _track(
+        self, group: _Group, frame_index: int, features: _Features, frame_count: int, reverse: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mask logits (rows, 1, h, w) and predicted IoU (rows, 1); the group remembers what later frames read."""
         rows, is_prompted = len(group.rows), frame_index == group.frame_index
         vision, positions, sizes = features
         vision = [f.expand(-1, rows, -1) for f in vision]
         positions = [p.expand(-1, rows, -1) for p in positions]
         points = None
         if is_prompted:
-            labels = torch.tensor([_BOX_CORNERS], dtype=torch.int32, device=self.device).expand(rows, 2)
+            labels = torch.tensor([BOX_CORNERS], dtype=torch.int32, device=self.device).expand(rows, 2)
             points = {"point_coords": group.boxes.view(rows, 2, 2), "point_labels": labels}
         conditioning = {} if group.conditioning is None else {group.frame_index: group.conditioning}
         memory = {"cond_frame_outputs": conditioning, "non_cond_frame_outputs": group.memory}
@@ -170,10 +209,10 @@ class Segmenter:
             group.memory.pop(frame_index + reach if reverse else frame_index - reach, None)
             if not reverse and frame_index - group.frame_index < reach:
                 group.ahead[frame_index] = kept
-        self._write(group.rows, frame_index, low_res.float(), ious.float(), results, source_size)
+        return low_res, ious
 
     def _write(
-        self, rows: Iterable[int], frame_index: int, low_res: torch.Tensor, ious: torch.Tensor,
+        self, rows: list[int], frame_index: int, low_res: torch.Tensor, ious: torch.Tensor,
         results: list[Propagation], source_size: tuple[int, int],
     ) -> None:  # fmt: skip
         width, height = source_size
@@ -196,35 +235,57 @@ class _Encoder:
     encoded again.
     """
 
-    def __init__(self, segmenter: Segmenter, frames: FrameStore) -> None:
-        self._segmenter, self._frames = segmenter, frames
+    def __init__(self, segmenter: Segmenter, frames: FrameStore, pool: ThreadPoolExecutor) -> None:
+        self._segmenter, self._frames, self._pool = segmenter, frames, pool
+        self._batch = segmenter._profile.encoder_batch_size
         self._cache: OrderedDict[int, _Features] = OrderedDict()
         self._bytes = 0
+        self._coming: tuple[range, Future[list[_Features]]] | None = None
 
     def features(self, frame_index: int, reverse: bool) -> _Features:
+        """The features of a frame; those that the pass asks for next are begun meanwhile."""
         if frame_index not in self._cache:
-            batch = self._segmenter._profile.encoder_batch_size
-            begin = max(0, frame_index - batch + 1) if reverse else frame_index
-            end = frame_index + 1 if reverse else min(self._frames.frame_count, frame_index + batch)
-            self._encode(begin, end, keep=frame_index)
+            if self._coming is None or frame_index not in self._coming[0]:
+                self._begin(frame_index, reverse)
+            self._take()
         self._cache.move_to_end(frame_index)
+        if self._coming is None:
+            step = -1 if reverse else 1
+            reach = range(frame_index + step, frame_index + step * (self._batch + 1), step)
+            missing = (i for i in reach if 0 <= i < self._frames.frame_count and i not in self._cache)
+            if (upcoming := next(missing, None)) is not None:
+                self._begin(upcoming, reverse)
         return self._cache[frame_index]
 
-    def _encode(self, begin: int, end: int, keep: int) -> None:
-        segmenter = self._segmenter
-        pixels = torch.from_numpy(self._frames.read(begin, end).astype(np.float32)).to(segmenter.device)
-        images = (pixels.permute(0, 3, 1, 2) / 255 - segmenter._mean) / segmenter._std
-        encoded = segmenter.model.forward_image(images)
-        _, vision, positions, sizes = segmenter.model._prepare_backbone_features(encoded)
-        for offset in range(end - begin):
-            if begin + offset in self._cache:
-                continue
-            # Clones: a slice would keep the whole batch alive after its neighbours were dropped.
-            one = [f[:, offset : offset + 1].clone() for f in vision]
-            self._cache[begin + offset] = (one, [p[:, :1] for p in positions], sizes)
-            self._bytes += sum(f.nbytes for f in one)
-        oldest_first = [i for i in self._cache if not begin <= i < end]
-        while self._bytes > segmenter._feature_cache_bytes and oldest_first:
+    def _begin(self, frame_index: int, reverse: bool) -> None:
+        begin = max(0, frame_index - self._batch + 1) if reverse else frame_index
+        end = frame_index + 1 if reverse else min(self._frames.frame_count, frame_index + self._batch)
+        pixels = self._frames.read(begin, end)
+        self._coming = range(begin, end), self._pool.submit(self._encode, pixels)
+
+    def _take(self) -> None:
+        """Put what was begun into the cache, and drop what was asked for longest ago if it is too much."""
+        assert self._coming is not None
+        indices, encoded = self._coming
+        self._coming = None
+        for frame_index, one in zip(indices, encoded.result(), strict=True):
+            if frame_index not in self._cache:
+                self._cache[frame_index] = one
+                self._bytes += sum(f.nbytes for f in one[0])
+        oldest_first = [i for i in self._cache if i not in indices]
+        while self._bytes > self._segmenter._feature_cache_bytes and oldest_first:
             dropped, _, _ = self._cache.pop(oldest_first.pop(0))
             self._bytes -= sum(f.nbytes for f in dropped)
-        assert keep in self._cache
+
+    def _encode(self, pixels: NDArray[np.uint8]) -> list[_Features]:
+        """Features of each of the frames (n, size, size, 3)."""
+        segmenter = self._segmenter
+        with torch.inference_mode(), segmenter._autocast():
+            images = torch.from_numpy(pixels.astype(np.float32)).to(segmenter.device).permute(0, 3, 1, 2)
+            encoded = segmenter.model.forward_image((images / 255 - segmenter._mean) / segmenter._std)
+            _, vision, positions, sizes = segmenter.model._prepare_backbone_features(encoded)
+            # Clones: a slice would keep the whole batch alive after its neighbours were dropped.
+            return [
+                ([f[:, n : n + 1].clone() for f in vision], [p[:, :1] for p in positions], sizes)
+                for n in range(len(pixels))
+            ]

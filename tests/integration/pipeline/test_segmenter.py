@@ -107,6 +107,15 @@ def test_a_full_feature_cache_and_none_at_all_give_the_same_masks(
         assert same.mean() >= 0.9999
 
 
+def test_threads_change_nothing(
+    segmenter: Segmenter, frames: FrameStore, prompts: list[BoxPrompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Segmenter, "_lanes", lambda _: 1)
+    in_turn = segmenter.propagate(frames, prompts, SIZE)
+    monkeypatch.setattr(Segmenter, "_lanes", lambda _: 4)
+    assert segmenter.propagate(frames, prompts, SIZE) == in_turn
+
+
 def test_a_true_box_is_followed_through_the_whole_clip(
     segmenter: Segmenter, frames: FrameStore, sample: Sample, prompts: list[BoxPrompt]
 ) -> None:

@@ -1,0 +1,24 @@
+"""The segmenter's recipe: what is learned in which order, for how many steps."""
+
+from workers.shapeworld.training.trainee import Phase
+
+#: A quarter of the work of large pictures; no weight depends on the size.
+_SMALL_PX = 128
+
+
+def recipe(side_px: int) -> tuple[Phase, ...]:
+    """The phases for a model that looks at `side_px` pixels a side. "pictures" and "masks" are of a step, whether they
+    are of many scenes or of several frames of a few."""
+    fill = {"side_px": _SMALL_PX, "prompts": 32, "fill": 1}
+    small = {"side_px": _SMALL_PX, "pictures": 8, "masks": 24}
+    large = {"side_px": side_px, "pictures": 4, "masks": 12}
+    pairs = {"side_px": side_px, "pictures": 6, "masks": 18, "frames_min": 2, "frames_max": 2}
+    clips = {"side_px": side_px, "pictures": 8, "masks": 24, "frames_min": 1, "frames_max": 5}
+    apart = {"far_share": 0.4, "wide_share": 0.35}
+    return (
+        Phase("fill", 500, 1e-3, warmup=50, decay=0, options=fill),
+        Phase("pictures-small", 1000, 1e-3, decay=0.2, options=small),
+        Phase("pictures", 400, 7e-4, decay=0.2, options=large),
+        Phase("pairs", 350, 7e-4, decay=0.2, options=pairs),
+        Phase("clips", 2200, 6e-4, decay=0.9, options=clips | apart),
+    )
