@@ -350,7 +350,8 @@ AttentionInterface.register(_CAUSAL, _attend_causally)
 def make_optimizers(
     thinker: Any, others: torch.nn.Module, *, muon_scale: float = 1.0, weight_decay: float = 0.02
 ) -> list[torch.optim.Optimizer]:
-    """Muon for the Thinker's matrices, at `muon_scale` times the rate, AdamW for embeddings, biases, norms and `others`.
+    """Muon for the Thinker's matrices, at `muon_scale` times the rate; AdamW for its embeddings, biases, norms, and
+    `others`.
 
     Parameters that need no gradient are left out.
     """

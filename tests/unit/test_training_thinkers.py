@@ -1,0 +1,132 @@
+"""The faster way through a Thinker in training is the class's own forward; its tokens and optimizers are as said."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from workers.shapeworld.training import thinkers
+from workers.shapeworld.training.thinkers import (
+    ThinkerSize,
+    make_optimizers,
+    make_processor,
+    make_thinker,
+    make_tokenizer,
+    pack_patches,
+    read,
+    save_checkpoint,
+    see,
+    set_training,
+)
+
+SIZE = ThinkerSize(
+    width=64, layers=2, feed_forward=96, rope_theta=1000.0, mrope_section=(*[1] * 9, 7), vision_width=64,
+    vision_layers=2, patch_px=8, vision_begins_alike=True,
+)  # fmt: skip
+TEXTS = ["Locate the red circle", "the blue star", "user\nassistant\n"] * 20
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    numbers = [str(number) for number in range(30)]
+    return make_tokenizer(TEXTS, vocabulary=300, pieces=['[{"bbox_2d": ['], numbers=numbers)
+
+
+@pytest.fixture
+def thinker(tokenizer: Any) -> Any:
+    torch.manual_seed(0)
+    return make_thinker(tokenizer, SIZE)
+
+
+def encode(processor: Any, frames: np.ndarray[Any, Any], medium: str) -> Any:
+    """What the pipeline's processor makes of one picture or video that needs no resizing, after some words."""
+    content = [{"type": "text", "text": "Locate the red circle"}, {"type": medium, medium: "it"}]
+    text = processor.apply_chat_template(
+        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+    )
+    pixels = frames.shape[1] * frames.shape[2]
+    size = {"shortest_edge": pixels, "longest_edge": pixels}
+    if medium == "image":
+        return processor(text=[text], images=[frames[0]], images_kwargs={"size": size}, return_tensors="pt")
+    videos = [torch.from_numpy(frames).permute(0, 3, 1, 2)]
+    options = {"fps": 4.0, "do_sample_frames": False, "size": size}
+    return processor(text=[text], videos=videos, videos_kwargs=options, return_tensors="pt")
+
+
+@pytest.mark.parametrize(("medium", "frame_count"), [("image", 1), ("video", 4)])
+def test_pictures_are_packed_and_seen_as_by_the_real_classes(
+    tokenizer: Any, thinker: Any, medium: str, frame_count: int
+) -> None:
+    processor = make_processor(tokenizer, patch_px=8, max_pixels=96 * 64)
+    frames = np.random.default_rng(0).integers(0, 256, (frame_count, 64, 96, 3), np.uint8)
+    encoded = encode(processor, frames, medium)
+    suffix, pieces = ("", 1) if medium == "image" else ("_videos", 2)
+    patches = pack_patches(torch.from_numpy(frames)[None], 8)
+    assert patches.shape[0] == pieces
+    assert torch.allclose(patches.flatten(0, 1), encoded[f"pixel_values{suffix}"], atol=1e-5)
+    grid = encoded[f"{medium}_grid_thw"]
+    real = thinker.visual(encoded[f"pixel_values{suffix}"], grid_thw=grid).pooler_output
+    assert torch.allclose(see(thinker.visual, patches, (8, 12)).flatten(0, 1), real, atol=1e-5)
+
+
+def test_reading_is_the_real_forward(tokenizer: Any, thinker: Any) -> None:
+    processor = make_processor(tokenizer, patch_px=8, max_pixels=96 * 64)
+    frames = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), np.uint8)
+    encoded = encode(processor, frames, "image")
+    positions, _ = thinker.get_rope_index(
+        encoded["input_ids"], image_grid_thw=encoded["image_grid_thw"], attention_mask=encoded["attention_mask"]
+    )
+    tokens = see(thinker.visual, pack_patches(torch.from_numpy(frames)[None], 8), (8, 12))
+    embedded = thinker.get_input_embeddings()(encoded["input_ids"])
+    at_picture = encoded["input_ids"] == tokenizer.convert_tokens_to_ids(thinkers.IMAGE)
+    states = read(thinker, embedded.masked_scatter(at_picture[..., None], tokens), positions)
+    assert len(states) == SIZE.layers + 1
+    set_training(thinker, False)
+    assert torch.allclose(thinker.lm_head(states[-1]), thinker(**encoded).logits, atol=1e-4)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_and_its_gradient_are_those_of_the_softmax(causal: bool) -> None:
+    torch.manual_seed(0)
+    inputs = [torch.randn(2, 3, 7, 4, requires_grad=True) for _ in range(3)]
+    query, key, value = inputs
+    real = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=causal, scale=1.0)
+    mine = thinkers._attend(query, key, value, causal)
+    assert torch.allclose(mine, real, atol=1e-5)
+    gradient = torch.randn_like(real)
+    for one, other in zip(
+        torch.autograd.grad(mine, inputs, gradient), torch.autograd.grad(real, inputs, gradient), strict=True
+    ):
+        assert torch.allclose(one, other, atol=1e-4)
+
+
+def test_pieces_are_one_token_anywhere_and_numbers_only_alone(tokenizer: Any) -> None:
+    words = [tokenizer.decode([i]) for i in tokenizer('[{"bbox_2d": [12, 3, 123')["input_ids"]]
+    assert words[:2] == ['[{"bbox_2d": [', "12"]
+    assert words[-3:] == ["1", "2", "3"]
+    with pytest.raises(ValueError, match="purple"):
+        thinkers.token_ids(tokenizer, ["purple"])
+
+
+def test_every_parameter_that_learns_is_in_one_optimizer(thinker: Any) -> None:
+    heads = torch.nn.Linear(4, 4)
+    thinker.audio_tower.requires_grad_(False)
+    optimizers = make_optimizers(thinker, heads, muon_scale=3.0)
+    held = [id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+    learning = {id(p) for p in [*thinker.parameters(), *heads.parameters()] if p.requires_grad}
+    assert len(held) == len(set(held))
+    assert set(held) == learning
+    muon = optimizers[1].param_groups[0]
+    assert muon["scale"] == 3.0
+    assert thinker.get_input_embeddings().weight.data_ptr() not in {p.data_ptr() for p in muon["params"]}
+
+
+def test_a_checkpoint_is_half_precision_and_the_training_goes_on(tokenizer: Any, thinker: Any, tmp_path: Any) -> None:
+    save_checkpoint(thinker, make_processor(tokenizer, patch_px=8, max_pixels=96 * 64), tmp_path)
+    loaded = type(thinker).from_pretrained(tmp_path, dtype="auto")
+    assert loaded.dtype == torch.bfloat16
+    assert thinker.dtype == torch.float32
+    assert torch.allclose(loaded.lm_head.weight.float(), thinker.lm_head.weight, rtol=1e-2, atol=1e-4)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json", "processor_config.json"} <= names
