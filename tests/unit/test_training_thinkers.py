@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from workers.shapeworld.training import thinkers
+from workers.shapeworld.training import layers, thinkers
 from workers.shapeworld.training.thinkers import (
     ThinkerSize,
     make_optimizers,
@@ -92,9 +92,24 @@ def test_attention_and_its_gradient_are_those_of_the_softmax(causal: bool) -> No
     inputs = [torch.randn(2, 3, 7, 4, requires_grad=True) for _ in range(3)]
     query, key, value = inputs
     real = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=causal, scale=1.0)
-    mine = thinkers._attend(query, key, value, causal)
+    mine = layers.attend(query, key, value, causal)
     assert torch.allclose(mine, real, atol=1e-5)
     gradient = torch.randn_like(real)
+    for one, other in zip(
+        torch.autograd.grad(mine, inputs, gradient), torch.autograd.grad(real, inputs, gradient), strict=True
+    ):
+        assert torch.allclose(one, other, atol=1e-4)
+
+
+def test_the_norm_and_its_gradient_are_those_of_the_class(thinker: Any) -> None:
+    module = thinker.model.norm
+    with torch.no_grad():
+        module.weight.uniform_(0.5, 1.5)
+    hidden = (3 * torch.randn(2, 5, SIZE.width)).requires_grad_()
+    mine, real = layers.norm(module, hidden), module(hidden)
+    assert torch.allclose(mine, real, atol=1e-5)
+    gradient = torch.randn_like(real)
+    inputs = (hidden, module.weight)
     for one, other in zip(
         torch.autograd.grad(mine, inputs, gradient), torch.autograd.grad(real, inputs, gradient), strict=True
     ):

@@ -1,8 +1,7 @@
-"""What both Thinkers share in training: tokenizer, processor and model from nothing, a faster way through the same
-layers, and the optimizers. Nothing here knows what is asked or answered; sizes, words and texts are arguments.
+"""What both Thinkers share in training: tokenizer, processor and model from nothing, packed pictures, optimizers, and
+the checkpoint. Nothing here knows what is asked or answered; sizes, words and texts are arguments.
 
-The model is transformers' own class. `see` and `read` do in training what its forward does, for pictures of one size in
-one batch; that is several times faster on a CPU, and a test holds that the numbers are the same.
+The model is transformers' own class; `layers` has a faster way through its layers for training.
 """
 
 import copy
@@ -16,11 +15,13 @@ import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from workers.pipeline import torchvision_cpu
+from workers.shapeworld.training.layers import MERGE
+from workers.shapeworld.training.layers import read as read
+from workers.shapeworld.training.layers import see as see
 
 torchvision_cpu.install()
 
 from transformers import (  # noqa: E402  (after torchvision was made importable)
-    AttentionInterface,
     Qwen2_5OmniProcessor,
     Qwen2_5OmniThinkerConfig,
     Qwen2_5OmniThinkerForConditionalGeneration,
@@ -55,11 +56,6 @@ _TEMPLATE = """\
 {% endif %}"""
 #: Two frames are one piece of a video, and an image is shown twice, as in Qwen's vision tower.
 FRAMES_A_PIECE = 2
-#: Patches of a side that become one token.
-MERGE = 2
-_CAUSAL = "premask_causal"
-#: Of attention; the exponential of it still leaves room for sums in bfloat16.
-_SCORE_MAX = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +148,7 @@ def make_processor(
 
 
 def make_thinker(tokenizer: Qwen2Tokenizer, size: ThinkerSize) -> Any:
-    """A Thinker with random weights in training mode, its attention set for `read`.
+    """A Thinker with random weights in training mode.
 
     In the language model keys begin as queries do, so attention begins as a search for what is alike; without that it
     takes many times longer until words find what they name.
@@ -207,9 +203,8 @@ def _config(tokenizer: Qwen2Tokenizer, size: ThinkerSize) -> Any:
 
 
 def set_training(thinker: Any, training: bool) -> None:
-    """Training mode and the attention that `read` needs, or evaluation mode and the attention that `generate` needs."""
+    """Training mode, or evaluation mode as `generate` needs it."""
     thinker.train(training)
-    thinker.model.set_attn_implementation(_CAUSAL if training else "sdpa")
 
 
 def resized_px(size: tuple[int, int], patch_px: int, pixels: int) -> tuple[int, int]:
@@ -234,117 +229,6 @@ def pack_patches(frames: torch.Tensor, patch_px: int) -> torch.Tensor:
     split = pictures.reshape(batch, pieces, FRAMES_A_PIECE, rows, MERGE, patch_px, columns, MERGE, patch_px, 3)
     in_order = split.permute(0, 1, 3, 6, 4, 7, 9, 2, 5, 8)
     return in_order.reshape(batch * pieces, rows * columns * MERGE**2, -1)
-
-
-def see(visual: Any, patches: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """The vision tower over pictures (or pieces of video) of one size, in one batch: (B, tokens, width).
-
-    `patches` as from `pack_patches`, `grid` the (rows, columns) of patches. The patch convolution is the matrix product
-    that it is, whose gradient is much cheaper.
-    """
-    hidden = torch.nn.functional.linear(patches, visual.patch_embed.proj.weight.flatten(1))
-    cos, sin = visual.rotary_pos_emb(hidden, _patch_positions(grid, patches.device))
-    for block in visual.blocks:
-        hidden = hidden + _attend_all(block.attn, block.norm1(hidden), cos, sin)
-        hidden = hidden + block.mlp(block.norm2(hidden))
-    tokens: torch.Tensor = visual.merger(hidden)
-    return tokens.view(patches.shape[0], patches.shape[1] // MERGE**2, -1)
-
-
-def _patch_positions(grid: tuple[int, int], device: torch.device) -> torch.Tensor:
-    """(patches, 2) row and column of each patch, in the order of `pack_patches`."""
-    rows, columns = grid
-    place = torch.stack(torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij"), -1)
-    place = place.view(rows // MERGE, MERGE, columns // MERGE, MERGE, 2).transpose(1, 2)
-    return place.reshape(-1, 2).to(device)
-
-
-def _attend_all(attention: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    batch, patches, _ = hidden.shape
-
-    def by_head(flat: torch.Tensor) -> torch.Tensor:
-        return flat.view(batch, patches, attention.num_heads, -1).transpose(1, 2)
-
-    query, key, value = by_head(attention.q(hidden)), by_head(attention.k(hidden)), by_head(attention.v(hidden))
-    cos, sin = cos.to(value.dtype), sin.to(value.dtype)
-    query, key = _turn(query * attention.scaling, cos, sin), _turn(key, cos, sin)
-    attended = _attend(query, key, value, False).transpose(1, 2).reshape(batch, patches, -1)
-    projected: torch.Tensor = attention.proj(attended)
-    return projected
-
-
-def _turn(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary positions: (..., patches, channels) turned by (patches, channels)."""
-    first, second = heads.chunk(2, -1)
-    return heads * cos + torch.cat([-second, first], -1) * sin
-
-
-class _Attention(torch.autograd.Function):
-    """softmax(query @ keyᵀ) @ value for (..., L, channels), seeing everything or (`causal`) what is not in the future.
-
-    In bfloat16 on a CPU the softmax and its gradient take longer than the matrix products around them. Here the
-    exponentials are taken in place and divided by their sum only after the product with the values. Scores are cut off
-    instead of shifted, far above what training reaches.
-    """
-
-    @staticmethod
-    def forward(
-        context: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, causal: bool
-    ) -> torch.Tensor:
-        weights = (query @ key.transpose(-1, -2)).clamp_(max=_SCORE_MAX).exp_()
-        if causal:
-            weights.tril_()
-        total = weights.sum(-1, keepdim=True).float()  # summed as it is: asking for float32 copies it all
-        attended = ((weights @ value) / total).to(value.dtype)
-        context.save_for_backward(query, key, value, weights, total, attended)
-        return attended
-
-    @staticmethod
-    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
-        query, key, value, weights, total, attended = context.saved_tensors
-        mean = (gradient * attended).sum(-1, keepdim=True, dtype=torch.float32) / total
-        gradient = gradient / total
-        # What the division by the sum adds is one more column of the same product.
-        ones = torch.ones_like(value[..., :1])
-        left, right = torch.cat([gradient, -mean], -1).to(value.dtype), torch.cat([value, ones], -1)
-        scores = (left @ right.transpose(-1, -2)).mul_(weights)
-        of_value = weights.transpose(-1, -2) @ gradient.to(value.dtype)
-        return scores @ key, scores.transpose(-1, -2) @ query, of_value, None
-
-
-_attend: Any = _Attention.apply
-
-
-def read(thinker: Any, embeddings: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """The language model over (B, L, width) with rope positions (3, B, L); rows may be padded on the right.
-
-    Returns the hidden states before the first layer, after each but the last, and after the final norm.
-    """
-    output = thinker.model(
-        inputs_embeds=embeddings,
-        position_ids=position_ids,
-        # A mask that is there isn't made: `_attend_causally` knows its own.
-        attention_mask={"full_attention": None},
-        use_cache=False,
-        output_hidden_states=True,
-    )
-    return tuple(output.hidden_states)
-
-
-def _attend_causally(
-    module: torch.nn.Module,  # noqa: ARG001  (transformers' signature)
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,  # noqa: ARG001
-    scaling: float = 1.0,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
-    attended = _attend((query * scaling).to(value.dtype), key.to(value.dtype), value, True)
-    return attended.transpose(1, 2).contiguous(), None
-
-
-AttentionInterface.register(_CAUSAL, _attend_causally)
 
 
 def make_optimizers(
@@ -374,6 +258,5 @@ def make_optimizers(
 def save_checkpoint(thinker: Any, processor: Qwen2_5OmniProcessor, folder: Path) -> None:
     """Model, tokenizer and processor as transformers loads them, the weights in bfloat16."""
     half = copy.deepcopy(thinker).to(torch.bfloat16)
-    half.model.set_attn_implementation("sdpa")
     half.save_pretrained(folder)
     processor.save_pretrained(folder)

@@ -35,7 +35,7 @@ SIZE = ThinkerSize(
 _MUON_SCALE = 2.5
 PHASES = (
     Phase("see", steps=1000, learning_rate=2e-3, decay=0.2, options={"pictures": 32, "scenes": 2}),
-    Phase("ground", steps=1800, learning_rate=2e-3, decay=0.6, options={"pictures": 32, "questions": 3, "scenes": 2}),
+    Phase("ground", steps=2100, learning_rate=2e-3, decay=0.6, options={"pictures": 32, "questions": 3, "scenes": 2}),
 )
 _WEIGHTS = {"see": 1.0, "align": 0.5, "place": 0.3, "meant": 1.0, "box": 0.5}
 

@@ -1,0 +1,152 @@
+"""The layers of a Thinker gone through as its class does, but cheaply for training on a CPU in bfloat16.
+
+Pictures of one size in one batch, rows padded on the right, no cache. The weights are read out of transformers' own
+modules; a test holds that the numbers are those of its forward, and that the gradients are right.
+"""
+
+from typing import Any
+
+import torch
+from torch.nn.functional import linear, silu
+
+#: Patches of a side that become one token.
+MERGE = 2
+#: Of attention; the exponential of it still leaves room for sums in bfloat16.
+_SCORE_MAX = 60.0
+
+
+def see(visual: Any, patches: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """The vision tower over pictures (or pieces of video) of one size, in one batch: (B, tokens, width).
+
+    `patches` as from `pack_patches`, `grid` the (rows, columns) of patches. The patch convolution is the matrix product
+    that it is, whose gradient is much cheaper. All layers see the whole picture.
+    """
+    hidden = linear(patches, visual.patch_embed.proj.weight.flatten(1))
+    turn = visual.rotary_pos_emb(hidden, _patch_positions(grid, patches.device))
+    for block in visual.blocks:
+        attention = block.attn
+        parts = (attention.q, attention.k, attention.v)
+        hidden = hidden + attention.proj(_attend(parts, attention, norm(block.norm1, hidden), turn, False))
+        hidden = hidden + _feed_forward(block.mlp, norm(block.norm2, hidden))
+    tokens: torch.Tensor = visual.merger(hidden)
+    return tokens.view(patches.shape[0], patches.shape[1] // MERGE**2, -1)
+
+
+def _patch_positions(grid: tuple[int, int], device: torch.device) -> torch.Tensor:
+    """(patches, 2) row and column of each patch, in the order of `pack_patches`."""
+    rows, columns = grid
+    place = torch.stack(torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij"), -1)
+    place = place.view(rows // MERGE, MERGE, columns // MERGE, MERGE, 2).transpose(1, 2)
+    return place.reshape(-1, 2).to(device)
+
+
+def read(thinker: Any, embeddings: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The language model over (B, L, width) with rope positions (3, B, L); rows may be padded on the right.
+
+    Returns the hidden states before the first layer, after each but the last, and after the final norm.
+    """
+    model, hidden = thinker.model, embeddings
+    turn = model.rotary_emb(hidden, position_ids)
+    states = []
+    for layer in model.layers:
+        states.append(hidden)
+        attention = layer.self_attn
+        parts = (attention.q_proj, attention.k_proj, attention.v_proj)
+        hidden = hidden + attention.o_proj(_attend(parts, attention, norm(layer.input_layernorm, hidden), turn, True))
+        hidden = hidden + _feed_forward(layer.mlp, norm(layer.post_attention_layernorm, hidden))
+    return (*states, norm(model.norm, hidden))
+
+
+def _attend(
+    parts: tuple[Any, Any, Any], attention: Any, hidden: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor],
+    causal: bool,
+) -> torch.Tensor:  # fmt: skip
+    """Attention with as many keys as queries, up to its output projection. `parts`: query, key and value layers, which
+    are one matrix product here. `turn`: cosines and sines of the positions, (L, channels) or (B, L, channels)."""
+    batch, length, width = hidden.shape
+    weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
+    together = linear(hidden, weight, bias).view(batch, length, 3, attention.num_heads, -1)
+    cos, sin = (wave.to(together.dtype).view(*wave.shape[:-1], 1, -1) for wave in turn)
+    query, key = (_turn(together[:, :, part], cos, sin).transpose(1, 2) for part in (0, 1))
+    attended = attend(query * attention.scaling, key, together[:, :, 2].transpose(1, 2), causal)
+    return attended.transpose(1, 2).reshape(batch, length, width)
+
+
+def _turn(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotary positions: each half of the channels turned against the other."""
+    first, second = heads.chunk(2, -1)
+    return heads * cos + torch.cat([-second, first], -1) * sin
+
+
+def _feed_forward(mlp: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """Qwen's gated layers, both of the first in one matrix product."""
+    weight, bias = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]), mlp.gate_proj.bias
+    if bias is not None:
+        bias = torch.cat([bias, mlp.up_proj.bias])
+    gate, up = linear(hidden, weight, bias).chunk(2, -1)
+    result: torch.Tensor = mlp.down_proj(silu(gate) * up)
+    return result
+
+
+class _Attention(torch.autograd.Function):
+    """softmax(query @ keyᵀ) @ value for (..., L, channels), seeing everything or (`causal`) what is not in the future.
+
+    In bfloat16 on a CPU the softmax and its gradient take longer than the matrix products around them. Here the
+    exponentials are taken in place and divided by their sum only after the product with the values. Scores are cut off
+    instead of shifted, far above what training reaches.
+    """
+
+    @staticmethod
+    def forward(
+        context: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, causal: bool
+    ) -> torch.Tensor:
+        weights = (query @ key.transpose(-1, -2)).clamp_(max=_SCORE_MAX).exp_()
+        if causal:
+            weights.tril_()
+        share = 1 / weights.sum(-1, keepdim=True)
+        attended = (weights @ value).mul_(share)
+        context.save_for_backward(query, key, value, weights, share, attended)
+        return attended
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
+        query, key, value, weights, share, attended = context.saved_tensors
+        gradient = gradient * share
+        # What the division by the sum adds is one more column of the same product.
+        mean = (gradient * attended).sum(-1, keepdim=True)
+        left, right = torch.cat([gradient, -mean], -1), torch.cat([value, torch.ones_like(share)], -1)
+        scores = (left @ right.transpose(-1, -2)).mul_(weights)
+        of_value = weights.transpose(-1, -2) @ gradient
+        return scores @ key, scores.transpose(-1, -2) @ query, of_value, None
+
+
+attend: Any = _Attention.apply
+
+
+class _Norm(torch.autograd.Function):
+    """Root mean square norm, all but the mean itself in the precision of `hidden`."""
+
+    @staticmethod
+    def forward(context: Any, hidden: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+        length = torch.linalg.vector_norm(hidden, dim=-1, keepdim=True, dtype=torch.float32)
+        scale = (length.square() / hidden.shape[-1] + epsilon).rsqrt().to(hidden.dtype)
+        unit = hidden * scale
+        context.save_for_backward(unit, scale, weight)
+        return unit * weight.to(hidden.dtype)
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
+        unit, scale, weight = context.saved_tensors
+        of_weight = (gradient * unit).flatten(0, -2).sum(0).to(weight.dtype)
+        gradient = gradient * weight.to(gradient.dtype)
+        mean = (gradient * unit).mean(-1, keepdim=True)
+        return (gradient - unit * mean).mul_(scale), of_weight, None
+
+
+def norm(module: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """What the norm module makes of `hidden`, in its precision."""
+    result: torch.Tensor = _normalise(hidden, module.weight, module.variance_epsilon)
+    return result
+
+
+_normalise: Any = _Norm.apply
