@@ -16,7 +16,7 @@ from workers.shapeworld.world.levels import EASY, HARD, LEVELS, MEDIUM, Level
 from workers.shapeworld.world.make import make_scene
 from workers.shapeworld.world.observe import observe
 from workers.shapeworld.world.queries import Kind
-from workers.shapeworld.world.render import frames
+from workers.shapeworld.world.render import frames, frames_at
 from workers.shapeworld.world.scene import Light, Scene, Sound, frame_times
 from workers.shapeworld.world.shapes import COLORS, MARK_SHADE, REACH, SHAPES, signed_distance
 from workers.shapeworld.world.sound import SAMPLE_RATE, audio
@@ -39,6 +39,17 @@ def test_shapes_lie_within_their_reach_and_cover_a_fair_part_of_it(shape: str) -
     inside = signed_distance(shape, u, v) < 0
     assert np.hypot(u, v)[inside].max() <= REACH
     assert 0.25 < inside.mean() * 16 / np.pi < 1.0
+
+
+def test_a_picture_at_some_time_shows_what_the_frame_of_that_time_shows() -> None:
+    scene = short(HARD)
+    every, times = list(frames(scene, 96)), [float(time) for time in frame_times(scene)]
+    some = [len(times) - 1, 3]
+    for index, frame in zip(some, frames_at(scene, [times[i] for i in some], 96), strict=True):
+        assert np.array_equal(frame.labels, every[index].labels)
+        assert np.array_equal(frame.whole_px, every[index].whole_px)
+        # But for the noise, which is a few shades at most.
+        assert np.abs(frame.image.astype(int) - every[index].image).mean() < 12
 
 
 @pytest.mark.parametrize("level", list(LEVELS.values()), ids=list(LEVELS))
