@@ -1,0 +1,1 @@
+"""Learning: how System 1 gets better by what people corrected."""
