@@ -1,0 +1,71 @@
+"""A Label Studio result as a layer of boxes and masks, so that what came back can be compared with what was sent.
+
+Labelers, other tools and imports write results, so anything may be in them: what can't be read raises `BadInput` with
+the region and the reason, and the raw result is kept by the caller whatever happens here. Regions of other controls
+than ours (a project may have its own beside them) are left alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from backend.domain.corrections import BoxTrack, FrameMask, Layer
+from backend.domain.errors import BadInput
+from integrations.label_studio.config import BOX, MASK
+from integrations.label_studio.prediction import box_keyframes_of, mask_of
+
+
+def layer_of(
+    result: Sequence[Mapping[str, Any]], size: tuple[int, int], frame_count: int, page_frames: Sequence[int]
+) -> Layer:
+    """The boxes and masks of a result. `size`: (width, height) of the video in pixels; `page_frames[i]`: the frame
+    index of the task's page i. Raises `BadInput` naming the first region that can't be read."""
+    tracks, masks = [], []
+    for region in result:
+        if region.get("from_name") == BOX and region.get("type") == "videorectangle":
+            tracks.append(_track(region, size, frame_count))
+        elif region.get("from_name") == MASK and region.get("type") == "bitmasklabels":
+            masks.append(_mask(region, size, page_frames))
+    return Layer(frame_count, tuple(tracks), tuple(masks))
+
+
+def _track(region: Mapping[str, Any], size: tuple[int, int], frame_count: int) -> BoxTrack:
+    try:
+        keyframes = box_keyframes_of(region, *size)
+        label = _label(region, "labels")
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unreadable(region, f"{type(error).__name__} {error}") from error
+    if not keyframes:
+        raise _unreadable(region, "its sequence is empty")
+    outside = [k.frame_index for k in keyframes if not 0 <= k.frame_index < frame_count]
+    if outside:
+        raise _unreadable(region, f"frame {outside[0] + 1} is not one of the video's {frame_count}")
+    frames = [k.frame_index for k in keyframes]
+    if len(set(frames)) != len(frames):
+        raise _unreadable(region, "it has two keyframes on one frame")
+    return BoxTrack(str(region["id"]), label, tuple(keyframes))
+
+
+def _mask(region: Mapping[str, Any], size: tuple[int, int], page_frames: Sequence[int]) -> FrameMask:
+    try:
+        mask, label = mask_of(region), _label(region, "bitmasklabels")
+        # A task with one page may leave it out.
+        page = int(region.get("item_index") or 0)
+    except BadInput as error:
+        raise _unreadable(region, str(error)) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unreadable(region, f"{type(error).__name__} {error}") from error
+    if not 0 <= page < len(page_frames):
+        raise _unreadable(region, f"it lies on page {page + 1} of {len(page_frames)}")
+    if (mask.width, mask.height) != size:
+        raise _unreadable(region, f"its mask has {mask.width}×{mask.height} pixels, the video {size[0]}×{size[1]}")
+    return FrameMask(str(region["id"]), label, page_frames[page], mask)
+
+
+def _label(region: Mapping[str, Any], control: str) -> str:
+    """The first label; a region from which all were taken away has none."""
+    labels = region["value"].get(control) or [""]
+    return str(labels[0])
+
+
+def _unreadable(region: Mapping[str, Any], reason: str) -> BadInput:
+    return BadInput(f"region {region.get('id')!r} of the annotation can't be read: {reason}", code="invalid_annotation")
