@@ -106,7 +106,8 @@ class Corrections:
     @property
     def accepted(self) -> bool:
         """Whether everything was left as it was."""
-        return all(one.change is Change.UNTOUCHED for one in (*self.tracks, *self.masks))
+        changes = [track.change for track in self.tracks] + [mask.change for mask in self.masks]
+        return all(change is Change.UNTOUCHED for change in changes)
 
 
 T = TypeVar("T", BoxTrack, FrameMask)
