@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from backend.domain.annotation import Annotation, Mask, VideoProbe
+from backend.domain.corrections import Layer
 from backend.domain.runs import Mode, RunStatus, Stage
 from backend.domain.tracks import BoxKeyframe
 
@@ -80,6 +81,19 @@ class PublishedTask:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """One annotation that a person gave back for a task. `layer` is None where `problem` says why it can't be read;
+    `annotator` is the tool's own id of them."""
+
+    annotation_id: int
+    annotator: str | None
+    lead_time_s: float | None
+    skipped: bool
+    layer: Layer | None
+    problem: str | None = None
+
+
 class LabelingTool(Protocol):
     def ensure_project(self, name: str, labels: list[str], buckets: list[str]) -> int:
         """Create the tool's project of that name, or bring the one we made back to what it should be; its id.
@@ -94,6 +108,13 @@ class LabelingTool(Protocol):
         """
 
     def task_url(self, project_id: int, task_id: int) -> str: ...
+
+    def returned(self, published: PublishedTask, item: "PublicationItem") -> tuple[Layer, tuple[Returned, ...]]:
+        """The layer of what was sent for the item, and what people made of that prediction, oldest first; what they
+        drew from nothing, or made of another run's prediction, is no review of this one.
+
+        Raises `ServiceUnavailable`, `Misconfigured`, or `BadInput` where the task is gone.
+        """
 
 
 @dataclass(frozen=True, slots=True)

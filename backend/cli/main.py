@@ -22,6 +22,7 @@ COMMANDS = {
     "projects": "What is watched, and which instructions it is asked.",
     "videos": "The videos that came in.",
     "runs": "List, show, retry, cancel and watch runs.",
+    "reviews": "What people changed in the pre-annotations.",
     "shapeworld": "The proving ground: measure the models on clips with known truth.",
     "db": "The database's schema: upgrade, check.",
     "doctor": "Check this installation and say what is missing.",

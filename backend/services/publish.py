@@ -85,7 +85,7 @@ def _read(factory: SessionFactory, publication_id: int, storage: StorageSettings
             return None
         run = run_rows.get_whole(session, publication.run_id)
         try:
-            return _Order(publication.id, _project_id(publication), _item(session, run, storage))
+            return _Order(publication.id, project_id_of(publication), publication_item(session, run, storage))
         except BadInput as error:
             _fail(publication, error)
             return None
@@ -138,14 +138,15 @@ def _fail(publication: Publication, error: Exception) -> None:
     log.error("publication %d of run %d failed: %s", publication.id, publication.run_id, error)
 
 
-def _project_id(publication: Publication) -> int:
+def project_id_of(publication: Publication) -> int:
+    """The labeling tool's project that the publication is for. Raises `BadInput` for a target nobody knows."""
     number = publication.target.removeprefix(_TARGET)
     if not publication.target.startswith(_TARGET) or not number.isdigit():
         raise BadInput(f"no labeling tool is known for the target {publication.target!r}", code="unknown_target")
     return int(number)
 
 
-def _item(session: Session, run: Run, storage: StorageSettings) -> PublicationItem:
+def publication_item(session: Session, run: Run, storage: StorageSettings) -> PublicationItem:
     """What is shown of the run, its masks on the keyframes only. Raises `BadInput` where there is no result."""
     if run.status not in PUBLISHABLE:
         raise BadInput(f"run {run.id} is {run.status}: there is nothing to show", code="nothing_to_publish")

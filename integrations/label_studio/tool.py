@@ -9,9 +9,11 @@ import logging
 from functools import cached_property
 from typing import Any
 
-from backend.domain.errors import Misconfigured
-from backend.ports import PublicationItem, PublishedTask
+from backend.domain.corrections import Layer
+from backend.domain.errors import BadInput, Misconfigured
+from backend.ports import PublicationItem, PublishedTask, Returned
 from backend.settings import LabelStudioSettings, StorageSettings
+from integrations.label_studio.annotation import layer_of
 from integrations.label_studio.config import label_values, labeling_config, read_config
 from integrations.label_studio.coordinates import frame_rate
 from integrations.label_studio.failures import translated
@@ -99,6 +101,28 @@ class LabelStudioTool:
 
     def task_url(self, project_id: int, task_id: int) -> str:
         return f"{self._url}/projects/{project_id}/data?task={task_id}"
+
+    def returned(self, published: PublishedTask, item: PublicationItem) -> tuple[Layer, tuple[Returned, ...]]:
+        with translated(f"reading its task {published.task_id}"):
+            task = self._client.tasks.get(str(published.task_id))
+            # Of the task, not from the list of its annotations: that one leaves out what was skipped.
+            annotations = task.annotations or []
+        rate, config = frame_rate(item.probe), read_config(self._project(published.project_id).label_config or "")
+        pages = list(task.data[PAGE_FRAMES_FIELD])
+        size, count = (item.probe.width, item.probe.height), item.probe.frame_count
+        sent = layer_of(prediction(item, config, rate, pages)["result"], size, count, pages)
+        found = []
+        ours = [one for one in annotations if one["parent_prediction"] == published.prediction_id]
+        for one in sorted(ours, key=lambda annotation: int(annotation["id"])):
+            layer, problem = None, None
+            try:
+                layer = layer_of(one["result"] or [], size, count, pages)
+            except BadInput as error:
+                problem = str(error)
+            # Their id alone: names and addresses of labelers are not ours to pass on.
+            who = None if one["completed_by"] is None else str(one["completed_by"]["id"])
+            found.append(Returned(int(one["id"]), who, one["lead_time"], bool(one["was_cancelled"]), layer, problem))
+        return sent, tuple(found)
 
     def _find_project(self, name: str) -> int | None:
         """By the description, which names us: somebody else's project of the same title is not ours to change."""

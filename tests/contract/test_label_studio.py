@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
+from backend.domain.corrections import compare
 from backend.domain.errors import BadInput, Misconfigured, ServiceUnavailable
 from backend.domain.masks import decode_mask
 from backend.domain.tracks import interpolate
@@ -306,3 +308,47 @@ def test_a_project_that_was_deleted_is_refused_with_label_studios_words(desk: De
 def test_the_address_of_a_task(desk: Desk) -> None:
     url = desk.tool.task_url(desk.project_id, 5)
     assert url == f"{str(desk.api.base_url).rstrip('/')}/projects/{desk.project_id}/data?task=5"
+
+
+def annotate(desk: Desk, task_id: int, prediction_id: int | None, result: list[dict[str, Any]], **more: Any) -> int:
+    """As the labeling page does: an annotation made of a prediction."""
+    body = {"result": result, "parent_prediction": prediction_id, "lead_time": 12.5, **more}
+    answer = desk.api.post(f"/api/tasks/{task_id}/annotations/", json=body)
+    assert answer.status_code == 201, answer.text
+    return int(answer.json()["id"])
+
+
+def test_what_people_made_of_a_prediction_comes_back_with_what_was_sent(desk: Desk) -> None:
+    published = desk.tool.publish(desk.project_id, desk.item)
+    result = desk.predictions()[0]["result"]
+    moved = deepcopy(result)
+    moved[0]["value"]["sequence"][0]["x"] += 5
+    broken = deepcopy(result)
+    broken[0]["value"]["sequence"] = []
+    task_id, prediction_id = published.task_id, published.prediction_id
+    accepted = annotate(desk, task_id, prediction_id, result)
+    edited = annotate(desk, task_id, prediction_id, moved)
+    skipped = annotate(desk, task_id, prediction_id, [], was_cancelled=True)
+    unreadable = annotate(desk, task_id, prediction_id, broken)
+    annotate(desk, task_id, None, result)  # drawn from nothing: no review of this prediction
+    sent, answers = desk.tool.returned(published, desk.item)
+    assert [answer.annotation_id for answer in answers] == [accepted, edited, skipped, unreadable]
+    layers = {answer.annotation_id: answer.layer for answer in answers}
+    first, second = layers[accepted], layers[edited]
+    assert first is not None
+    assert second is not None
+    assert compare(sent, first).accepted
+    [track] = compare(sent, second).tracks
+    assert track.touched_frames == (moving_square.VISIBLE[0],)
+    assert [answer.skipped for answer in answers] == [False, False, True, False]
+    assert answers[0].lead_time_s == 12.5
+    assert str(answers[0].annotator).isdigit()
+    assert layers[unreadable] is None
+    assert "sequence is empty" in (answers[3].problem or "")
+
+
+def test_reading_back_a_task_that_is_gone_is_said(desk: Desk) -> None:
+    published = desk.tool.publish(desk.project_id, desk.item)
+    assert desk.api.delete(f"/api/tasks/{published.task_id}/").status_code == 204
+    with pytest.raises(BadInput, match=f"task {published.task_id}"):
+        desk.tool.returned(published, desk.item)

@@ -9,10 +9,11 @@ from sqlalchemy import func, select, text, update
 
 from backend.bootstrap import Container
 from backend.db.tables import Publication
+from backend.domain.corrections import Layer
 from backend.domain.errors import BadInput, Misconfigured, NotFound, ServiceUnavailable
 from backend.domain.runs import Mode, RunStatus
 from backend.domain.tracks import interpolate
-from backend.ports import PublicationItem, PublishedTask
+from backend.ports import PublicationItem, PublishedTask, Returned
 from backend.services import results
 from backend.services.publish import publish_run
 from backend.settings import LabelStudioSettings, StorageSettings
@@ -42,6 +43,9 @@ class RecordingTool:
         self.items.append(item)
         self.project_ids.append(project_id)
         return self._behave(item)
+
+    def returned(self, published: PublishedTask, item: PublicationItem) -> tuple[Layer, tuple[Returned, ...]]:
+        raise NotImplementedError
 
 
 def raising(error: Exception) -> Callable[[PublicationItem], PublishedTask]:
