@@ -5,8 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from backend.bootstrap import Container
 from backend.settings import Settings
 from integrations.local.state import StateDir, running_stack
 from tests.conftest import ROOT, remove_refuge
+from tests.factories.waiting import wait_for
 
 #: Short, so that a lost worker is noticed within a test's patience.
 OVERRIDES = {
@@ -65,15 +65,6 @@ class LiveStack:
         return int(description["pids"][service])
 
 
-def wait_for(what: Callable[[], Any], timeout_s: float, message: str) -> Any:
-    """Its first true value, polled. Fails with the message when it takes longer."""
-    deadline = time.monotonic() + timeout_s
-    while not (value := what()):
-        assert time.monotonic() < deadline, f"after {timeout_s:g} s: {message}"
-        time.sleep(0.1)
-    return value
-
-
 @pytest.fixture(scope="session")
 def live_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
     state_dir = tmp_path_factory.mktemp("e2e") / "state"
@@ -90,7 +81,7 @@ def live_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
         return description if description and "total" in description["seconds"] else None
 
     try:
-        found = wait_for(ready, START_TIMEOUT_S, "premask up is not ready")
+        found = wait_for(ready, "premask up is ready", START_TIMEOUT_S)
         settings = Settings.model_validate(_nested(found["environment"]))
         container = Container(settings)
         yield LiveStack(state_dir, found["environment"], found["urls"], found["login"], container)

@@ -14,8 +14,9 @@ import pytest
 
 from backend.domain.annotation import Box
 from backend.domain.tracks import BoxKeyframe, interpolate
-from tests.e2e.conftest import LiveStack, wait_for
+from tests.e2e.conftest import LiveStack
 from tests.factories.clips import cut, write_clip, write_sound_only
+from tests.factories.waiting import wait_for
 from workers.shapeworld import clip, scene
 
 pytestmark = [pytest.mark.stack, pytest.mark.label_studio, pytest.mark.slow]
@@ -76,7 +77,7 @@ def test_a_put_becomes_a_prediction_equal_to_the_database_box_by_box(live_stack:
     instruction, mode = make_clip(tmp_path / "a.mp4", scene.Kind.ATTRIBUTE, seed=3000)
     project_id = make_project(live_stack, "put", instruction, mode)
     live_stack.put(tmp_path / "a.mp4", "put/a.mp4")
-    run = wait_for(published(live_stack, project_id), RUN_TIMEOUT_S, "the run is not published")
+    run = wait_for(published(live_stack, project_id), "the run is published", RUN_TIMEOUT_S)
     assert run["status"] == "succeeded"
     assert run["attempt"] == 1
 
@@ -112,7 +113,7 @@ def test_the_video_of_a_task_can_be_fetched_in_ranges_by_a_browser(live_stack: L
     instruction, _ = make_clip(tmp_path / "b.mp4", scene.Kind.ATTRIBUTE, seed=3001)
     project_id = make_project(live_stack, "ranges", instruction)
     live_stack.put(tmp_path / "b.mp4", "ranges/b.mp4")
-    run = wait_for(published(live_stack, project_id), RUN_TIMEOUT_S, "the run is not published")
+    run = wait_for(published(live_stack, project_id), "the run is published", RUN_TIMEOUT_S)
     [(task_id,)] = live_stack.query("SELECT task_id FROM publications WHERE run_id = %s", run["id"])
     task = label_studio(live_stack, f"/api/tasks/{task_id}")
     token = live_stack.environment["PREMASK__LABEL_STUDIO__API_KEY"]
@@ -134,13 +135,13 @@ def test_a_killed_gpu_worker_loses_nothing_and_repeats_nothing(live_stack: LiveS
     def segmenting() -> bool:
         return any(run["stage"] == "segment" for run in runs_of(live_stack, project_id))
 
-    wait_for(segmenting, RUN_TIMEOUT_S, "the run never came to SAM2")
+    wait_for(segmenting, "the run came to SAM2", RUN_TIMEOUT_S)
     worker = psutil.Process(live_stack.pid("gpu"))
     for process in [*worker.children(recursive=True), worker]:
         process.send_signal(signal.SIGKILL)
     assert runs_of(live_stack, project_id)[0]["status"] == "running"
 
-    run = wait_for(published(live_stack, project_id), RUN_TIMEOUT_S, "nobody finished the killed worker's run")
+    run = wait_for(published(live_stack, project_id), "somebody finished the killed worker's run", RUN_TIMEOUT_S)
     assert run["status"] == "succeeded"
     assert run["attempt"] == 2
     assert len(runs_of(live_stack, project_id)) == 1
@@ -179,7 +180,7 @@ def test_bad_input_fails_with_a_reason_and_the_worker_goes_on(live_stack: LiveSt
         over = all(run["status"] in ("failed", "succeeded") for run in runs.values())
         return runs if over and len(runs) == len(broken) + 1 else None
 
-    runs = wait_for(all_ended, RUN_TIMEOUT_S, "not all runs ended")
+    runs = wait_for(all_ended, "all runs ended", RUN_TIMEOUT_S)
     assert {name: run["status"] for name, run in runs.items()} == {
         **dict.fromkeys(broken, "failed"),
         "good.mp4": "succeeded",
@@ -206,7 +207,7 @@ def test_an_endless_instruction_fails_its_run_and_no_other(live_stack: LiveStack
             else None
         )
 
-    assert wait_for(both_ended, RUN_TIMEOUT_S, "not both runs ended") == ["failed", "succeeded"]
+    assert wait_for(both_ended, "both runs ended", RUN_TIMEOUT_S) == ["failed", "succeeded"]
     failed = runs_of(live_stack, project_id)[0]
     assert failed["outcome_code"] == "invalid_instruction"
     assert "10005 characters" in failed["outcome_reason"]
@@ -217,7 +218,7 @@ def test_a_video_whose_event_was_lost_is_found_by_the_listing(live_stack: LiveSt
     instruction, _ = make_clip(tmp_path / "e.mp4", scene.Kind.ATTRIBUTE, seed=3005)
     live_stack.put(tmp_path / "e.mp4", "unheard/e.mp4")
     project_id = make_project(live_stack, "unheard", instruction)
-    run = wait_for(published(live_stack, project_id), RUN_TIMEOUT_S, "the listing did not find the video")
+    run = wait_for(published(live_stack, project_id), "the listing found the video", RUN_TIMEOUT_S)
     assert run["status"] == "succeeded"
     live_stack.put(tmp_path / "e.mp4", "unheard/e.mp4")  # the same bytes: the same version, the same run
     assert len(runs_of(live_stack, project_id)) == 1
@@ -231,9 +232,9 @@ def test_a_real_camera_clip_goes_through(live_stack: LiveStack, camera_clip: Pat
         runs = runs_of(live_stack, project_id)
         return runs[0] if runs and runs[0]["status"] in ("succeeded", "no_target", "failed", "quarantined") else None
 
-    run = wait_for(ended, 280.0, "the camera clip's run did not end")
+    run = wait_for(ended, "the camera clip's run ended", 280.0)
     assert run["status"] in ("succeeded", "no_target"), run["outcome_reason"]
-    wait_for(published(live_stack, project_id), 60.0, "the camera clip is not in Label Studio")
+    wait_for(published(live_stack, project_id), "the camera clip is in Label Studio", 60.0)
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,6 @@
 """Short ways to what most tests of the core begin with: object versions, a watched project, a run, a made-up result."""
 
 import socket
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -121,11 +119,3 @@ def annotation(frame_count: int = 300, tracks: int = 2) -> Annotation:
 
 
 IMAGE_KEYS = {120: "artifacts/120.png", 5: "artifacts/5.png"}
-
-
-def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
-    """Ask until it is so; fails with `what` if it never is."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s"
-        time.sleep(0.05)

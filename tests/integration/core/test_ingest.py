@@ -14,6 +14,7 @@ from backend.domain.runs import Mode
 from backend.services import ingest, projects, videos
 from backend.services.projects import InstructionSpec, Source
 from tests.factories import core
+from tests.factories.waiting import wait_for
 
 pytestmark = pytest.mark.stack
 
@@ -132,7 +133,7 @@ def test_an_instruction_added_while_a_video_arrives_waits_for_it(container: Cont
         with container.transaction() as session:
             ingest.ingest(session, core.version("in/a.mp4"), container.settings.ingest, container.run_spec)
             asking = pool.submit(ask)
-            core.wait_for(lambda: asking.done() or waits(), "the instruction waits")
+            wait_for(lambda: asking.done() or waits(), "the instruction waits")
         asking.result(30)
     assert _count(container, Run) == 2
 

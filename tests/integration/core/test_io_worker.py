@@ -22,6 +22,7 @@ from integrations.local.state import StateDir
 from tests.conftest import ROOT, S3
 from tests.factories import core
 from tests.factories.clips import write_clip
+from tests.factories.waiting import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
@@ -60,7 +61,7 @@ def _io_worker(container: Container, s3: S3, log: Path) -> Iterator[subprocess.P
             worker_command("io", "-P", "threads", "-c", "4"), cwd=ROOT, env=environment, stdout=output, stderr=output
         )
     try:
-        core.wait_for(lambda: "io" in _alive(container), f"the worker's sign of life; its log is {log}")
+        wait_for(lambda: "io" in _alive(container), f"the worker's sign of life; its log is {log}")
         yield worker
     finally:
         worker.send_signal(signal.SIGTERM)
@@ -94,8 +95,8 @@ def test_videos_are_probed_and_bad_ones_end_with_a_reason(
         gone = core.take_in(wired, core.version(prefix + "gone.mp4")).run_ids[0]
         good_video, good_run = _put(wired, s3, prefix + "вид 🎬 +%.mp4", clip)
 
-        core.wait_for(lambda: core.video_status(wired, good_video) == "ok", "the good video was probed")
-        core.wait_for(
+        wait_for(lambda: core.video_status(wired, good_video) == "ok", "the good video was probed")
+        wait_for(
             lambda: all(core.status_of(wired, run_id)[0] == "failed" for run_id in [*runs_of.values(), gone]),
             "every bad video's run failed",
         )
@@ -103,7 +104,7 @@ def test_videos_are_probed_and_bad_ones_end_with_a_reason(
             assert reason in (core.status_of(wired, runs_of[name])[2] or ""), name
         assert "deleted or replaced" in (core.status_of(wired, gone)[2] or "")
         assert core.status_of(wired, good_run)[0] == "queued"
-        core.wait_for(lambda: wired.queue.depth("gpu") == 1, "the run was sent to the GPU")
+        wait_for(lambda: wired.queue.depth("gpu") == 1, "the run was sent to the GPU")
     with wired.transaction() as session:
         video = video_rows.get(session, good_video)
         assert (video.frame_count, video.width, video.height, video.has_audio) == (12, 64, 48, True)
@@ -121,7 +122,7 @@ def test_a_probe_whose_worker_was_killed_is_done_by_the_next(
         worker.wait(10)
     video_id, _ = _put(wired, s3, prefix + "a.mp4", clip)
     # As if the killed worker had taken the message with it.
-    core.wait_for(lambda: wired.queue.depth("io") == 1, "the message is there")
+    wait_for(lambda: wired.queue.depth("io") == 1, "the message is there")
     with wired.transaction() as session:
         videos.claim_probe(session, video_id, wired.settings.worker)
     _purge(wired)
@@ -133,7 +134,7 @@ def test_a_probe_whose_worker_was_killed_is_done_by_the_next(
             wired.queue.send("maintenance.reap", "io", {})
             return core.video_status(wired, video_id) == "ok"
 
-        core.wait_for(reaped, "the video was probed after all")
+        wait_for(reaped, "the video was probed after all")
 
 
 def _purge(container: Container) -> None:

@@ -18,6 +18,7 @@ from backend.services import results
 from backend.services.publish import publish_run
 from backend.settings import LabelStudioSettings, StorageSettings
 from tests.factories import core
+from tests.factories.waiting import wait_for
 
 pytestmark = pytest.mark.stack
 
@@ -137,7 +138,7 @@ def test_two_workers_at_once_publish_once(container: Container, run_id: int) -> 
         first = pool.submit(publish, container, tool, run_id)
         assert inside.wait(30)
         second = pool.submit(publish, container, tool, run_id)
-        core.wait_for(lambda: waiting_for_a_lock(container) == 1, "the second worker waits")
+        wait_for(lambda: waiting_for_a_lock(container) == 1, "the second worker waits")
         go_on.set()
         first.result(30)
         second.result(30)
