@@ -48,6 +48,9 @@ def evaluate(
     split: Annotated[str, typer.Option(help="test, unseen or validation.")] = "test",
     level: Annotated[str | None, typer.Option(help="easy, medium or hard; default: going round.")] = None,
     kind: Annotated[list[str] | None, typer.Option(help="Only this kind of instruction; may be repeated.")] = None,
+    part: Annotated[
+        list[str] | None, typer.Option(help="Only this: pipeline, system2 or segmenter; may be repeated.")
+    ] = None,
     profile: Annotated[str | None, typer.Option(help="Model profile: a name or a TOML file.")] = None,
     checkpoint: Annotated[
         list[str] | None, typer.Option(help="MODEL=PATH: these weights instead of the profile's; may be repeated.")
@@ -67,7 +70,8 @@ def evaluate(
         if sys.stderr.isatty():
             print(f"\r{done} of {len(wanted)} clips", end="", file=sys.stderr, flush=True)
 
-    scores = campaign.run(chosen, get_settings().pipeline, wanted, jobs=jobs, ledger=ledger, on_clip=show)
+    parts = campaign.parts(part)
+    scores = campaign.run(chosen, get_settings().pipeline, wanted, parts=parts, jobs=jobs, ledger=ledger, on_clip=show)
     found = figures(scores)
     if as_json:
         print(json.dumps(found))

@@ -8,7 +8,7 @@ import pytest
 from backend.domain.errors import BadInput
 from workers.shapeworld.evaluation import campaign
 from workers.shapeworld.evaluation.figures import figures
-from workers.shapeworld.evaluation.scores import Case, ClipScore
+from workers.shapeworld.evaluation.scores import Case, ClipScore, Part
 from workers.shapeworld.world.queries import Kind
 from workers.shapeworld.world.splits import SEEDS, Split
 
@@ -56,6 +56,14 @@ def test_each_figure_is_over_the_clips_it_applies_to() -> None:
         assert figure["low"] <= figure["value"] <= figure["high"]
 
 
+def test_what_was_not_measured_has_figures_of_no_clips() -> None:
+    unrun = {"well_formed": None, "described": None, "keyframes_visible": (), "pipeline_j": None, "seconds": None}
+    found = figures([clip(**unrun, box_hit=None), clip(**unrun, box_hit=None)])
+    assert found["segmenter"]["j"]["n"] == 2
+    assert found["system2"]["acc50"] == found["system1"]["description"] == {}
+    assert {found["system1"]["format"]["n"], found["pipeline"]["jf"]["all"]["n"]} == {0}
+
+
 def test_levels_are_figures_of_their_own_easiest_first() -> None:
     found = figures([clip(level="hard", described=False), clip(level="easy"), clip(level="medium")])
     assert list(found["levels"]) == ["easy", "medium", "hard"]
@@ -99,6 +107,8 @@ def test_a_ledger_of_other_models_is_refused(tmp_path: Path) -> None:
     campaign.Ledger(tmp_path / "l", "abc").add(clip())
     with pytest.raises(BadInput, match="scores of other models"):
         campaign.Ledger(tmp_path / "l", "def")
+    with pytest.raises(BadInput, match="or parts"):
+        campaign.Ledger(tmp_path / "l", "abc", [Part.SEGMENTER])
 
 
 def test_a_line_cut_off_by_a_kill_is_measured_again(tmp_path: Path) -> None:

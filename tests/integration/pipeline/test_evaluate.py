@@ -7,7 +7,7 @@ import pytest
 from workers.pipeline.omni import OmniPipeline
 from workers.pipeline.thinker import Completion
 from workers.shapeworld.evaluation.score import score
-from workers.shapeworld.evaluation.scores import Case
+from workers.shapeworld.evaluation.scores import Case, Part
 from workers.shapeworld.world.queries import Kind
 
 pytestmark = pytest.mark.slow
@@ -26,8 +26,15 @@ def test_a_clip_is_scored_whole_and_in_parts(pipeline: OmniPipeline, tmp_path: P
     assert found.things_seen in (1, 2, 3)
     assert found.segmenter_j is not None
     assert found.segmenter_j > 0.6  # from a true box, whatever the other models found
+    assert found.seconds is not None
     assert found.seconds > 0
     assert 2 <= found.duration_s <= 5
+
+
+def test_only_what_is_asked_for_is_measured(pipeline: OmniPipeline, tmp_path: Path) -> None:
+    found = score(pipeline, Case(0, Kind.SOUND, "easy"), tmp_path, (Part.SYSTEM2,))
+    assert found.box_hit is not None
+    assert found.segmenter_j is found.pipeline_j is found.seconds is found.described is None
 
 
 def test_a_model_that_talks_nonsense_scores_nothing(
@@ -38,6 +45,7 @@ def test_a_model_that_talks_nonsense_scores_nothing(
     assert not found.well_formed
     assert not found.described
     assert found.keyframes_visible == ()
+    assert found.pipeline_j is not None
     assert found.pipeline_j < 0.5
     assert found.segmenter_j is not None
     assert found.segmenter_j > 0.6

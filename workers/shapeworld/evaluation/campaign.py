@@ -5,6 +5,7 @@ with.
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from backend.profiles import ModelProfile
 from backend.settings import PipelineSettings
 from workers.pipeline.omni import OmniPipeline, load_pipeline
 from workers.shapeworld.evaluation.score import score
-from workers.shapeworld.evaluation.scores import Case, ClipScore, level_of
+from workers.shapeworld.evaluation.scores import Case, ClipScore, Part, level_of
 from workers.shapeworld.world.levels import LEVELS
 from workers.shapeworld.world.queries import Kind
 from workers.shapeworld.world.splits import SEEDS, Split
@@ -53,16 +54,24 @@ def level(name: str | None) -> str | None:
     return name
 
 
+def parts(names: list[str] | None) -> tuple[Part, ...]:
+    """The parts of these names, all of them if there are none. Raises `BadInput`."""
+    try:
+        return tuple(Part(name) for name in names or Part)
+    except ValueError as error:
+        raise BadInput(f"{error}; there are: {', '.join(Part)}") from error
+
+
 def cases(seeds: Iterable[int], kinds: Iterable[Kind] = tuple(Kind), level: str | None = None) -> list[Case]:
     """One clip of every kind for each seed; its level goes round with the seed unless one is given."""
     return [Case(seed, kind, level or level_of(seed).name) for seed in seeds for kind in kinds]
 
 
 class Ledger:
-    """The scores of a campaign in a file, a line each. What it has is not measured again; a profile of another digest
-    is refused."""
+    """The scores of a campaign in a file, a line each. What it has is not measured again; scores of other models, or of
+    other parts, are refused."""
 
-    def __init__(self, path: Path | None, digest: str) -> None:
+    def __init__(self, path: Path | None, digest: str, parts: Iterable[Part] = tuple(Part)) -> None:
         self._path = path
         self.scores: dict[Case, ClipScore] = {}
         if path is None:
@@ -70,9 +79,10 @@ class Ledger:
         path.parent.mkdir(parents=True, exist_ok=True)
         # What a kill left of a line has no end and is dropped.
         lines = [line for line in path.read_text().splitlines(True) if line[-1] == "\n"] if path.exists() else []
-        lines = lines or [f"{digest}\n"]
-        if lines[0].strip() != digest:
-            raise BadInput(f"{path} holds scores of other models (digest {lines[0].strip()}, these have {digest})")
+        head = " ".join([digest, *sorted(parts)])
+        lines = lines or [f"{head}\n"]
+        if lines[0].strip() != head:
+            raise BadInput(f"{path} holds scores of other models or parts ({lines[0].strip()}; asked for: {head})")
         path.write_text("".join(lines))
         self.scores = {one.case: one for one in map(ClipScore.from_line, lines[1:])}
 
@@ -84,23 +94,25 @@ class Ledger:
 
 
 def run(
-    profile: ModelProfile, settings: PipelineSettings, wanted: list[Case], *, jobs: int = 1,
-    ledger: Path | None = None, on_clip: Callable[[int], None] = lambda _: None,
+    profile: ModelProfile, settings: PipelineSettings, wanted: list[Case], *, parts: tuple[Part, ...] = tuple(Part),
+    jobs: int = 1, ledger: Path | None = None, on_clip: Callable[[int], None] = lambda _: None,
 ) -> list[ClipScore]:  # fmt: skip
     """The scores of all cases, in order; `jobs` processes, each with models of its own."""
-    book = Ledger(ledger, profile.digest)
+    book = Ledger(ledger, profile.digest, parts)
     missing = [case for case in wanted if case not in book.scores]
-    for found in _measure(profile, settings, missing, jobs):
+    for found in _measure(profile, settings, missing, parts, jobs):
         book.add(found)
         on_clip(len(book.scores))
     return [book.scores[case] for case in wanted]
 
 
-def _measure(profile: ModelProfile, settings: PipelineSettings, missing: list[Case], jobs: int) -> Iterator[ClipScore]:
+def _measure(
+    profile: ModelProfile, settings: PipelineSettings, missing: list[Case], parts: tuple[Part, ...], jobs: int
+) -> Iterator[ClipScore]:
     if missing:
         # Spawned: torch's threads don't survive a fork.
         with ProcessPoolExecutor(jobs, get_context("spawn"), _load, (profile, settings)) as pool:
-            yield from pool.map(_score, missing)
+            yield from pool.map(_score, missing, repeat(parts))
 
 
 def _load(profile: ModelProfile, settings: PipelineSettings) -> None:
@@ -108,7 +120,7 @@ def _load(profile: ModelProfile, settings: PipelineSettings) -> None:
     _pipeline = load_pipeline(profile, settings, torch_threads=1 if profile.device == "cpu" else None)
 
 
-def _score(case: Case) -> ClipScore:
+def _score(case: Case, parts: tuple[Part, ...]) -> ClipScore:
     assert _pipeline is not None
     with tempfile.TemporaryDirectory(prefix="premask-evaluate-") as folder:
-        return score(_pipeline, case, Path(folder))
+        return score(_pipeline, case, Path(folder), parts)

@@ -19,29 +19,37 @@ def figures(scores: Sequence[ClipScore]) -> dict[str, Any]:
 
 
 def _figures(scores: Sequence[ClipScore]) -> dict[str, Any]:
-    followed = [s for s in scores if s.segmenter_j is not None and s.segmenter_f is not None]
-    jf = _grouped(scores, lambda s: s.case.kind, lambda s: (s.pipeline_j + s.pipeline_f) / 2)
+    """A model that wasn't measured has figures of no clips."""
+    run = [s for s in scores if s.seconds is not None]
+    jf = _grouped(run, lambda s: s.case.kind, lambda s: _mean_of(s.pipeline_j, s.pipeline_f))
+    followed = [s for s in scores if s.segmenter_j is not None]
     return {
         "n": len(scores),
         "segmenter": {
             "j": mean([s.segmenter_j or 0.0 for s in followed]).to_json(),
-            "jf": mean([((s.segmenter_j or 0.0) + (s.segmenter_f or 0.0)) / 2 for s in followed]).to_json(),
+            "jf": mean([_mean_of(s.segmenter_j, s.segmenter_f) for s in followed]).to_json(),
         },
         "system2": {
             "acc50": _each(share, _grouped(_boxed(scores, False), lambda s: s.things_seen, lambda s: s.box_hit)),
             "plural": share([bool(s.box_hit) for s in _boxed(scores, True)]).to_json(),
         },
         "system1": {
-            "format": share([s.well_formed for s in scores]).to_json(),
-            "keyframes_visible": share([shown for s in scores for shown in s.keyframes_visible]).to_json(),
-            "description": _each(share, _grouped(scores, lambda s: s.case.kind, lambda s: s.described)),
+            "format": share([bool(s.well_formed) for s in run]).to_json(),
+            "keyframes_visible": share([shown for s in run for shown in s.keyframes_visible]).to_json(),
+            "description": _each(share, _grouped(run, lambda s: s.case.kind, lambda s: s.described)),
         },
         "pipeline": {
             "jf": _each(mean, jf) | {"all": mean([value for values in jf.values() for value in values]).to_json()},
-            "seconds_per_clip": mean([s.seconds for s in scores]).to_json(),
-            "seconds_per_clip_second": mean([s.seconds / s.duration_s for s in scores]).to_json(),
+            "seconds_per_clip": mean([s.seconds or 0.0 for s in run]).to_json(),
+            "seconds_per_clip_second": mean([(s.seconds or 0.0) / s.duration_s for s in run]).to_json(),
         },
     }
+
+
+def _mean_of(j: float | None, f: float | None) -> float:
+    assert j is not None
+    assert f is not None
+    return (j + f) / 2
 
 
 def _boxed(scores: Iterable[ClipScore], plural: bool) -> list[ClipScore]:

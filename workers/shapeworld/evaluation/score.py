@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,12 @@ from backend.domain.annotation import Annotation, Mask
 from backend.domain.runs import Mode
 from integrations.media.decode import iter_frames
 from integrations.media.probe import probe_video
-from workers.evaluation.metrics import Similarity, similarity
+from workers.evaluation.metrics import similarity
 from workers.pipeline.frame_store import FrameStore
 from workers.pipeline.omni import OmniPipeline
 from workers.pipeline.segmenter import BoxPrompt
 from workers.pipeline.system2 import Grounding
-from workers.shapeworld.evaluation.scores import Case, ClipScore
+from workers.shapeworld.evaluation.scores import Case, ClipScore, Part
 from workers.shapeworld.world import video
 from workers.shapeworld.world.make import Example, make_scene
 from workers.shapeworld.world.queries import Kind
@@ -26,23 +27,37 @@ _SHOWS = 0.2
 _HIT_IOU = 0.5
 
 
-def score(pipeline: OmniPipeline, case: Case, folder: Path) -> ClipScore:
-    """Render the case's clip into `folder`, run it, and score what came out."""
+def score(pipeline: OmniPipeline, case: Case, folder: Path, parts: Collection[Part] = tuple(Part)) -> ClipScore:
+    """Render the case's clip into `folder`, run those parts on it, and score what came out."""
     example = make_scene(case.seed, case.kind, case.preset)
     path = folder / "clip.mp4"
     truth = video.write(example.scene, path)
     target = _by_frame(truth.union(example.question.targets))
+    found: dict[str, Any] = {}
+    if Part.PIPELINE in parts:
+        found |= _whole(pipeline, path, example, truth, target)
+    if target and {Part.SYSTEM2, Part.SEGMENTER} & set(parts):
+        found |= _alone(pipeline, path, example, truth, target, parts)
+    return ClipScore(case, example.scene.duration_s, **found)
+
+
+def _whole(
+    pipeline: OmniPipeline, path: Path, example: Example, truth: Truth, target: dict[int, Mask]
+) -> dict[str, Any]:
     begin = time.perf_counter()
     found = pipeline.annotate(path, example.question.text, Mode(example.question.mode))
     seconds = time.perf_counter() - begin
     whole = similarity([track.masks for track in found.tracks], target, truth.frame_count)
     largest = max((mask.area for mask in target.values()), default=0)
     visible = [k.frame_index in target and target[k.frame_index].area >= _SHOWS * largest for k in found.keyframes]
-    alone: dict[str, Any] = _parts(pipeline, path, example, truth, target) if target else {}
-    return ClipScore(
-        case, _well_formed(found), _described(found, example), tuple(visible) if target else (), whole.j, whole.f,
-        seconds, example.scene.duration_s, **alone,
-    )  # fmt: skip
+    return {
+        "well_formed": _well_formed(found),
+        "described": _described(found, example),
+        "keyframes_visible": tuple(visible) if target else (),
+        "pipeline_j": whole.j,
+        "pipeline_f": whole.f,
+        "seconds": seconds,
+    }
 
 
 def _by_frame(masks: tuple[Mask, ...]) -> dict[int, Mask]:
@@ -62,30 +77,31 @@ def _described(found: Annotation, example: Example) -> bool:
     return {keyframe.description for keyframe in found.keyframes} == {example.question.description}
 
 
-def _parts(
-    pipeline: OmniPipeline, path: Path, example: Example, truth: Truth, target: dict[int, Mask]
-) -> dict[str, Any]:
+def _alone(
+    pipeline: OmniPipeline, path: Path, example: Example, truth: Truth, target: dict[int, Mask],
+    parts: Collection[Part],
+) -> dict[str, Any]:  # fmt: skip
     """System 2 on the frame that shows the targets best; SAM2 from a true box of each target where it is seen best."""
     targets = example.question.targets
     best = max(target, key=lambda frame_index: target[frame_index].area)
     probe = probe_video(path)
+    found: dict[str, Any] = {}
     with FrameStore(probe.frame_count, pipeline.segmenter.size_px) as store:
         image = None
         for frame_index, frame in iter_frames(path, probe):
             store.write(frame_index, frame)
             image = frame if frame_index == best else image
         assert image is not None
-        [grounding] = pipeline.system2.ground([image], [example.question.description])
-        followed = pipeline.segmenter.propagate(
-            store, [_true_prompt(truth, thing) for thing in targets], (probe.width, probe.height)
-        )
-    carried: Similarity = similarity([p.masks for p in followed], target, truth.frame_count)
-    return {
-        "box_hit": _hit(grounding, truth, targets, best),
-        "things_seen": sum(truth.box(thing, best) is not None for thing in range(len(truth.masks))),
-        "segmenter_j": carried.j,
-        "segmenter_f": carried.f,
-    }
+        if Part.SYSTEM2 in parts:
+            [grounding] = pipeline.system2.ground([image], [example.question.description])
+            found["box_hit"] = _hit(grounding, truth, targets, best)
+            found["things_seen"] = sum(truth.box(thing, best) is not None for thing in range(len(truth.masks)))
+        if Part.SEGMENTER in parts:
+            prompts = [_true_prompt(truth, thing) for thing in targets]
+            followed = pipeline.segmenter.propagate(store, prompts, (probe.width, probe.height))
+            carried = similarity([p.masks for p in followed], target, truth.frame_count)
+            found |= {"segmenter_j": carried.j, "segmenter_f": carried.f}
+    return found
 
 
 def _true_prompt(truth: Truth, thing: int) -> BoxPrompt:

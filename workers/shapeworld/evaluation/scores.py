@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 
 from workers.shapeworld.world.levels import EASY, HARD, LEVELS, MEDIUM, Level
 from workers.shapeworld.world.queries import Kind
@@ -12,6 +13,14 @@ _CYCLE = (EASY, MEDIUM, HARD)
 def level_of(seed: int) -> Level:
     """Levels go round with the seed, so that any three seeds in a row have one clip of each."""
     return _CYCLE[seed % len(_CYCLE)]
+
+
+class Part(StrEnum):
+    """What is measured on a clip: the whole pipeline (and System 1 with it), or a model alone with true input."""
+
+    PIPELINE = "pipeline"
+    SYSTEM2 = "system2"
+    SEGMENTER = "segmenter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +38,8 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class ClipScore:
-    """J and F are means over all frames of the clip. What doesn't apply is None: without a target nothing can be boxed
-    or followed.
+    """J and F are means over all frames of the clip. What wasn't measured or doesn't apply is None: without a target
+    nothing can be boxed or followed.
 
     `keyframes_visible`: of each chosen frame whether it shows the target. `box_hit`: System 2, given the description
     and the frame that shows the target best, boxed just what it should, each with IoU > 0.5; `things_seen`: how many
@@ -38,13 +47,13 @@ class ClipScore:
     """
 
     case: Case
-    well_formed: bool
-    described: bool
-    keyframes_visible: tuple[bool, ...]
-    pipeline_j: float
-    pipeline_f: float
-    seconds: float
     duration_s: float
+    well_formed: bool | None = None
+    described: bool | None = None
+    keyframes_visible: tuple[bool, ...] = ()
+    pipeline_j: float | None = None
+    pipeline_f: float | None = None
+    seconds: float | None = None
     box_hit: bool | None = None
     things_seen: int | None = None
     segmenter_j: float | None = None
