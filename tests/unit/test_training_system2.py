@@ -101,11 +101,12 @@ def look_of(description: str) -> tuple[Look, bool]:
     return Look(color, noun if noun in SHAPES else None, texture), words[-1] not in (noun,)
 
 
-def test_questions_are_answered_by_what_is_seen(pictures: list[Picture]) -> None:
+@pytest.mark.parametrize("later", [False, True])
+def test_questions_are_answered_by_what_is_seen(pictures: list[Picture], later: bool) -> None:
     rng = np.random.default_rng(0)
     counts = []
     for picture in pictures:
-        for asked in filter(None, [ask(rng, picture) for _ in range(12)]):
+        for asked in filter(None, [ask(rng, picture, later) for _ in range(12)]):
             look, plural = look_of(asked.description)
             assert (look.color, look.shape) not in HELD_OUT_PAIRS
             fits = {i for i, thing in enumerate(picture.things) if look.matches(thing)}
@@ -117,6 +118,7 @@ def test_questions_are_answered_by_what_is_seen(pictures: list[Picture]) -> None
             assert plural or len(asked.targets) < 2
             counts.append(len(asked.targets))
     assert {0, 1, 2} <= set(counts)
+    assert (sum(count > 1 for count in counts) > 0.2 * len(counts)) is later
 
 
 def test_boxes_and_owners_are_those_of_a_large_rendering(pictures: list[Picture]) -> None:
@@ -161,6 +163,16 @@ def test_the_batch_of_a_step_depends_on_seed_and_step_alone() -> None:
     assert first.asked == again.asked
     assert not np.array_equal(first.images[0], source.batch(SMALL, 4).images[0])
     assert not np.array_equal(first.images[0], other.batch(SMALL, 3).images[0])
+
+
+def test_several_things_are_asked_for_from_the_step_that_the_phase_says() -> None:
+    phase = Phase("ground", 1000, 2e-3, options={"pictures": 24, "questions": 3, "scenes": 1, "later": 8})
+    source = Pictures(1, [phase], window_scenes=12)
+    before, after = (
+        sum(len(asked.targets) > 1 for step in steps for _, asked in source.batch(phase, step).asked)
+        for steps in ((6, 7), (8, 9))
+    )
+    assert after > 1.5 * before
 
 
 def test_dense_truth_is_that_of_the_things_that_tokens_show() -> None:

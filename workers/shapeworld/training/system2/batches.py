@@ -47,7 +47,8 @@ def picture_size(view: tuple[float, float]) -> tuple[int, int]:
 
 
 class Pictures(Source):
-    """Options of a phase: "pictures" in a batch, "questions" about each, new "scenes" a step."""
+    """Options of a phase: "pictures" in a batch, "questions" about each, new "scenes" a step, and the step "later" from
+    which on questions are often about several things."""
 
     def __init__(self, seed: int, phases: Sequence[Phase], window_scenes: int = 160) -> None:
         self._seed, self._window_scenes = seed, window_scenes
@@ -75,7 +76,7 @@ class Pictures(Source):
             # Where things don't turn, they don't stand upside down either.
             upside_down = picture.level == HARD.name and rng.random() < 0.5
             chosen.append(picture.flipped(bool(rng.random() < 0.5), upside_down))
-        return _collate(rng, chosen, int(phase.option("questions")))
+        return _collate(rng, chosen, int(phase.option("questions")), step >= phase.option("later", phase.steps))
 
 
 def _take_scene(index: int) -> list[Picture]:
@@ -89,7 +90,7 @@ def _take_scene(index: int) -> list[Picture]:
     return take(scene, times_s.tolist(), picture_size(scene.view))
 
 
-def _collate(rng: np.random.Generator, pictures: Sequence[Picture], questions: int) -> Batch:
+def _collate(rng: np.random.Generator, pictures: Sequence[Picture], questions: int, later: bool) -> Batch:
     most = max(len(picture.things) for picture in pictures)
     looks = np.zeros((len(pictures), most, 3), np.int64)
     boxes = np.zeros((len(pictures), most, 4), np.float32)
@@ -98,7 +99,7 @@ def _collate(rng: np.random.Generator, pictures: Sequence[Picture], questions: i
         looks[index, : len(picture.things)] = look_indices(picture.things)
         boxes[index, : len(picture.things)] = picture.boxes_xyxy_px
         # The same words twice would be the same row twice.
-        found = {question.description: question for _ in range(questions) if (question := ask(rng, picture))}
+        found = {question.description: question for _ in range(questions) if (question := ask(rng, picture, later))}
         asked += [(index, question) for question in found.values()]
     images = np.stack([picture.image for picture in pictures])
     owners = np.stack([picture.owners.ravel() for picture in pictures]).astype(np.int64)

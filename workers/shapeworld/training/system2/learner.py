@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 from torch.nn import ModuleDict
 
+from workers.shapeworld.training.layers import MERGE
 from workers.shapeworld.training.system2 import losses
 from workers.shapeworld.training.system2.batches import MAX_PIXELS, Batch, Pictures
 from workers.shapeworld.training.system2.language import Box, Language
 from workers.shapeworld.training.system2.pictures import CELL_PX, Asked
 from workers.shapeworld.training.system2.validation import validate
 from workers.shapeworld.training.thinkers import (
-    MERGE,
     ThinkerSize,
     make_optimizers,
     make_processor,
@@ -35,8 +35,11 @@ SIZE = ThinkerSize(
 _MUON_SCALE = 2.5
 PHASES = (
     Phase("see", steps=1000, learning_rate=2e-3, decay=0.2, options={"pictures": 32, "scenes": 2}),
-    Phase("ground", steps=2100, learning_rate=2e-3, decay=0.6, options={"pictures": 32, "questions": 3, "scenes": 2}),
-)
+    Phase(
+        "ground", steps=2100, learning_rate=2e-3, decay=0.6,
+        options={"pictures": 32, "questions": 3, "scenes": 2, "later": 1250},
+    ),
+)  # fmt: skip
 _WEIGHTS = {"see": 1.0, "align": 0.5, "place": 0.3, "meant": 1.0, "box": 0.5}
 
 

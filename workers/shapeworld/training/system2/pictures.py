@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from workers.shapeworld.world.levels import LEVELS
+from workers.shapeworld.world.levels import LEVELS, Level
 from workers.shapeworld.world.render import Frame, frames_at
 from workers.shapeworld.world.scene import Scene
 from workers.shapeworld.world.shapes import COLORS, SHAPES, TEXTURES
@@ -29,6 +29,8 @@ _RENDERED_SIDE_PX = 224
 _COLORS, _TRIES = tuple(COLORS), 6
 #: How often what is asked: the words of System 1, other words for one thing, words for several, and what isn't there.
 _ASKED = {"one": 0.53, "short": 0.1, "group": 0.2, "missing": 0.17}
+#: The same once single things are found: now more often for those that share a word, or for any that might.
+_ASKED_LATER = {"one": 0.4, "short": 0.07, "shared": 0.33, "missing": 0.12, "any": 0.08}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +94,14 @@ def _bounds(mask: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
 
 
-def ask(rng: np.random.Generator, picture: Picture) -> Asked | None:
-    """Something with a clear answer, or None if a few tries found nothing."""
-    kinds, weights = list(_ASKED), list(_ASKED.values())
+def ask(rng: np.random.Generator, picture: Picture, later: bool = False) -> Asked | None:
+    """Something with a clear answer, or None if a few tries found nothing. `later`: more about several things."""
+    shares = _ASKED_LATER if later else _ASKED
+    kinds, weights = list(shares), list(shares.values())
     for _ in range(_TRIES):
         kind = kinds[int(rng.choice(len(kinds), p=weights))]
         look = _look(rng, picture, kind)
-        plural = kind == "group"
+        plural = kind in ("group", "shared", "any")
         asked = look and _answer(picture, look, plural)
         if asked and (plural or len(asked.targets) == (kind != "missing")):
             return asked
@@ -107,6 +110,10 @@ def ask(rng: np.random.Generator, picture: Picture) -> Asked | None:
 
 def _look(rng: np.random.Generator, picture: Picture, kind: str) -> Look | None:
     things = picture.things
+    if kind == "shared":
+        return _shared(rng, picture)
+    if kind == "any":
+        return _any(rng, LEVELS[picture.level])
     index = int(rng.integers(len(things)))
     if kind == "missing" and picture.visible[index] > GONE_SHARE:
         return _near_miss(rng, picture)
@@ -118,6 +125,24 @@ def _look(rng: np.random.Generator, picture: Picture, kind: str) -> Look | None:
     if thing.texture == "plain" and "texture" in said:
         return None
     return Look(**{field: getattr(thing, field) for field in said})
+
+
+def _shared(rng: np.random.Generator, picture: Picture) -> Look | None:
+    """A word for two or more things that are seen, if there is one."""
+    seen = [thing for thing, share in zip(picture.things, picture.visible, strict=True) if share >= SEEN_SHARE]
+    words = [(field, getattr(thing, field)) for field in ("color", "shape", "texture") for thing in seen]
+    shared = sorted({word for word in words if words.count(word) > 1 and word[1] != "plain"})
+    if not shared:
+        return None
+    field, word = shared[int(rng.integers(len(shared)))]
+    return Look(**{field: word})
+
+
+def _any(rng: np.random.Generator, level: Level) -> Look:
+    """A word for whatever it fits, mostly nothing."""
+    words = [("color", _COLORS), ("shape", level.shapes), ("texture", level.textures[1:])]
+    field, known = words[int(rng.integers(len(words) if len(level.textures) > 1 else 2))]
+    return Look(**{field: str(rng.choice(known))})
 
 
 def _near_miss(rng: np.random.Generator, picture: Picture) -> Look:
