@@ -1,0 +1,329 @@
+"""System 1's training data and losses: what is learned is true, can be answered from, and is what the product shows."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from workers.pipeline.parsing import parse_system1
+from workers.shapeworld.training import thinkers
+from workers.shapeworld.training.system1 import model, pictures, scenes, sightings, words
+from workers.shapeworld.training.system1.batches import Sounds, System1Source, Turn, hear
+from workers.shapeworld.training.system1.recipe import MAX_PIXELS, trainee
+from workers.shapeworld.training.system1.tokens import Encoder
+from workers.shapeworld.training.trainee import Phase
+from workers.shapeworld.world.observe import observe
+from workers.shapeworld.world.queries import Kind
+from workers.shapeworld.world.shapes import SHAPES
+from workers.shapeworld.world.sound import SAMPLE_RATE
+from workers.shapeworld.world.splits import HELD_OUT_PAIRS
+
+SCENES = scenes.Scenes(0, 60)
+SECONDS = sightings.FRAME_COUNT / sightings.NOMINAL_FPS
+
+
+@cache
+def samples() -> list[scenes.Sample]:
+    rng = np.random.default_rng(0)
+    return [scenes.draw_sample(rng, SCENES, listening=n % 8 == 0) for n in range(300)]
+
+
+@cache
+def encoder() -> Encoder:
+    return Encoder(MAX_PIXELS)
+
+
+def chosen(completion: str) -> str:
+    return completion.split(words.CHOICE)[1].split(words.END)[0].split(" the ")[0]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in (Kind.RELATION, Kind.ABSENT)])
+def test_the_choice_follows_from_the_marks_of_the_list(kind: Kind) -> None:
+    """So that choosing can be learned from lists alone."""
+    asked = [sample for sample in samples() if sample.question.query.kind is kind]
+    assert asked
+    for sample in asked:
+        marks = sorted(words.marked(sample.question, sample.sightings), key=words.in_order(sample.sightings).index)
+        if kind is Kind.PLURAL:
+            assert chosen(sample.completion) == (words.ALL if marks else words.NONE)
+        else:
+            last = words.NUMBERS[words.in_order(sample.sightings).index(marks[-1])] if marks else words.NONE
+            assert chosen(sample.completion) == last
+
+
+def test_what_the_list_says_tells_the_answer() -> None:
+    """Speed, times, ways and places as they are said, without the scene: nearly always enough."""
+    right = [sample.question.targets == _from_list(sample) for sample in samples() if _from_list(sample) is not None]
+    assert len(right) > 100
+    assert np.mean(right) > 0.97
+
+
+def _from_list(sample: scenes.Sample) -> tuple[int, ...] | None:
+    query, found = sample.question.query, sample.sightings
+    if query.kind is Kind.DIRECTION:
+        return tuple(i for i, thing in enumerate(found) if thing.way == query.toward)
+    if query.kind is Kind.LEAVES:
+        return tuple(i for i, thing in enumerate(found) if thing.leaves)
+    if query.kind is Kind.FASTEST:
+        return _most([thing.speed for thing in found])
+    if query.kind is Kind.APPEARS_LAST:
+        return _most([thing.first_frame for thing in found])
+    if query.kind is Kind.RELATION:
+        anchors = [thing for thing in found if words._is_like(thing.look, query.look or thing.look)]
+        return _beside(anchors[0], found, str(query.toward)) if anchors else ()
+    return None
+
+
+def _most(values: list[int]) -> tuple[int, ...]:
+    return tuple(i for i, value in enumerate(values) if value == max(values) > 0)
+
+
+def _beside(anchor: sightings.Sighting, found: tuple[sightings.Sighting, ...], side: str) -> tuple[int, ...]:
+    axis, sign = {"left": (0, -1), "right": (0, 1), "above": (1, -1), "below": (1, 1)}[side]
+    return tuple(
+        index
+        for index, thing in enumerate(found)
+        if sign * (thing.first_place[axis] - anchor.first_place[axis]) > 0
+        and sign * (thing.last_place[axis] - anchor.last_place[axis]) > 0
+    )
+
+
+def test_the_pipeline_reads_the_answers_that_are_taught() -> None:
+    for sample in samples():
+        answer = parse_system1(sample.completion, SECONDS, 4)
+        assert answer.warnings == ()
+        assert {m.description for m in answer.moments} == ({sample.question.description} - {""})
+        assert answer.says_none is not bool(sample.question.targets)
+
+
+def test_keyframes_show_the_target_on_their_first_frame() -> None:
+    shares = []
+    for sample in (sample for sample in samples() if sample.question.targets):
+        moments = [round(m.start_s * 2) for m in parse_system1(sample.completion, SECONDS, 4).moments]
+        assert 1 <= len(moments) <= scenes.MOMENTS
+        time_s = sightings.sampled_times(sample.staged.scene)[::2][moments]
+        shares += sightings.shown(sample.staged.seen, time_s)[list(sample.question.targets)].min(0).tolist()
+    assert np.mean([share >= sightings.SHOWN_MIN for share in shares]) > 0.95
+
+
+def test_training_neither_shows_nor_names_what_is_held_out() -> None:
+    for sample in samples():
+        looks = [thing.look for thing in sample.staged.scene.things] + [sample.question.query.look]
+        assert not {(look.color, look.shape) for look in looks if look} & set(HELD_OUT_PAIRS)
+
+
+def test_every_kind_is_asked_with_and_without_an_answer() -> None:
+    asked = {(sample.question.query.kind, bool(sample.question.targets)) for sample in samples()}
+    kinds = set(Kind) - {Kind.ABSENT}
+    assert {kind for kind, there in asked if there} == kinds
+    assert {kind for kind, there in asked if not there} >= kinds - {Kind.FASTEST}  # a scene without motion is rare
+
+
+@pytest.mark.parametrize("number", range(0, 60, 6))
+def test_a_mirrored_scene_has_the_mirrored_truth(number: int) -> None:
+    staged = SCENES[number]
+    other = scenes.mirrored(staged)
+    looked = observe(other.scene)
+    np.testing.assert_allclose(other.seen.center, looked.center)
+    np.testing.assert_allclose(other.seen.world_center, looked.world_center)
+    mirrored = pictures.mirror(pictures.show(staged.scene, np.arange(8)))
+    rendered = pictures.show(other.scene, np.arange(8))
+    for name in ("colors", "shapes", "textures"):
+        np.testing.assert_allclose(getattr(mirrored, name), getattr(rendered, name), atol=0.06)
+    both = mirrored.there & rendered.there
+    for name in ("offset", "moved", "place", "thing"):
+        same = np.isclose(getattr(mirrored, name)[both], getattr(rendered, name)[both], atol=1e-4)
+        # Where two things fill a token alike, a pixel decides which of them is meant.
+        assert same.mean() > 0.65
+
+
+def test_the_truth_of_a_token_is_where_its_colour_is() -> None:
+    staged = next(SCENES[n] for n in range(60) if SCENES[n].scene.level == "easy")
+    pieces = pictures.show(staged.scene, np.asarray([2]))
+    np.testing.assert_allclose(pieces.colors.sum(-1), 1, atol=1e-5)
+    np.testing.assert_allclose(pieces.shapes[..., -1], pieces.colors[..., -1], atol=1e-5)
+    share = pieces.colors[..., -1]
+    ground = _brightness(pieces.frames, share > 0.99)
+    assert _brightness(pieces.frames, share == share.min()) > ground + 20
+
+
+def _brightness(frames: NDArray[np.uint8], tokens: NDArray[np.bool_]) -> float:
+    pixels = frames.max(-1).mean(1)
+    inside = tokens.repeat(pictures.TOKEN_PX, 1).repeat(pictures.TOKEN_PX, 2)
+    return float(pixels[inside].mean())
+
+
+APART = Phase("apart", 4, 1e-3, options={"stream": 1, "scenes": 2, "of_one": 2, "readings": 2, "listen_every": 2})
+WHOLE = Phase(
+    "whole", 4, 1e-3,
+    options={"stream": 2, "clips": 3, "readings": 2, "listen_every": 2, "match": 1, "track": 1, "rare": 2},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("phase", [APART, WHOLE], ids=lambda phase: phase.name)
+def test_a_batch_depends_on_seed_phase_and_step_alone(phase: Phase) -> None:
+    source, fresh = System1Source(3), System1Source(3)
+    source.batch(phase, 0)
+    first, second = source.batch(phase, 1), fresh.batch(phase, 1)
+    np.testing.assert_array_equal(first.pieces.frames, second.pieces.frames)
+    assert (first.readings, first.clips) == (second.readings, second.clips)
+    assert source.batch(phase, 3).readings != first.readings
+
+
+def test_a_token_at_the_first_sight_of_its_thing_has_the_place_of_that_sight() -> None:
+    """Which ties tokens to clips and things, also in mirrored clips."""
+    batch = System1Source(5).batch(replace(WHOLE, options={**(WHOLE.options or {}), "clips": 8}), 1)
+    assert batch.first_sights is not None
+    near = []
+    for piece, thing in enumerate(batch.pieces.thing):
+        sights = batch.first_sights[piece // sightings.MOMENT_COUNT][thing]
+        first = batch.pieces.there[piece] & (sights[..., 0] // 2 == piece % sightings.MOMENT_COUNT)
+        off = np.abs(batch.pieces.place[piece] - sights[..., 1:]).max(-1)
+        near += (off[first] <= 2).tolist()
+    assert len(near) > 20
+    assert np.mean(near) > 0.9
+
+
+@pytest.mark.parametrize("listening", [False, True])
+def test_the_fast_way_through_the_model_is_the_models_own(listening: bool) -> None:
+    """From frames and words to logits: as the processor and transformers' forward have it."""
+    rng = np.random.default_rng(1)
+    torch.manual_seed(0)
+    thinker, coder = thinkers.make_thinker(encoder().tokenizer, model.SIZE), encoder()
+    sample = scenes.draw_sample(rng, SCENES, listening)
+    pieces = pictures.show(sample.staged.scene, np.arange(8))
+    wave = rng.normal(0, 0.1, 32_000).astype(np.float32)
+    inputs = _as_the_product_asks(coder, sample, pieces, wave if listening else None)
+    _, rows, columns = pieces.there.shape
+    sounds = Sounds(wave[None], np.zeros(1, np.int64)) if listening else None
+    heard = None if sounds is None else model.listen(thinker, coder, sounds)
+    turn = Turn(sample.question.text, sample.completion)
+    ids, _ = coder.watched((turn,), rows * columns, 0 if heard is None else heard.shape[1])
+    assert inputs["input_ids"][0].tolist() == ids[0, : inputs["input_ids"].shape[1]].tolist()
+    with torch.no_grad():
+        patches = thinkers.pack_patches(torch.from_numpy(pieces.frames), model.PATCH_PX)
+        vision = thinkers.see(thinker.visual, patches, (rows * 2, columns * 2))
+        embedded = model.embed(thinker, coder, ids, vision, heard)
+        hidden = thinkers.read(thinker, embedded, coder.positions(thinker, ids, 1, (rows, columns)))
+        fast = thinker.lm_head(hidden[-1])
+        thinkers.set_training(thinker, False)
+        own = thinker(**{**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}).logits
+    torch.testing.assert_close(fast, own, atol=2e-3, rtol=1e-3)
+
+
+def _as_the_product_asks(
+    coder: Encoder, sample: scenes.Sample, pieces: pictures.Pieces, wave: NDArray[np.float32] | None
+) -> dict[str, torch.Tensor]:
+    content: list[dict[str, str]] = [{"type": "text", "text": sample.question.text}]
+    content += [{"type": "audio", "audio": "sound"}] if wave is not None else []
+    content += [{"type": "video", "video": "frames"}]
+    turn: Any = [{"role": "user", "content": content}]
+    text = coder.processor.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    frames = torch.from_numpy(pieces.frames.reshape(-1, *pieces.frames.shape[2:])).permute(0, 3, 1, 2)
+    size = {"shortest_edge": MAX_PIXELS, "longest_edge": MAX_PIXELS}
+    video = {"fps": sightings.NOMINAL_FPS, "do_sample_frames": False, "size": size}
+    sound: dict[str, Any] = {"audio": [wave]} if wave is not None else {}
+    return dict(coder.processor(text=[text], videos=[frames], videos_kwargs=video, return_tensors="pt", **sound))
+
+
+def test_of_a_given_list_the_marks_the_choice_and_the_answer_are_learned() -> None:
+    sample = next(sample for sample in samples() if sample.question.query.kind is Kind.DIRECTION)
+    coder = encoder()
+    ids, labels = coder.given((Turn(sample.question.text, sample.completion),))
+    learned = coder.tokenizer.decode(labels[0][labels[0] != pictures.NOT_THERE])
+    marks = "".join(mark for mark in sample.completion.replace("no", "yes").split() if mark == "yes")
+    assert len(marks) == 3 * len(sample.sightings)
+    assert learned.replace(" no", " yes").startswith(" yes" * len(sample.sightings) + chosen(sample.completion))
+    assert learned.endswith(sample.completion.split(words.CHOICE)[1] + thinkers.END_OF_TURN)
+    assert torch.equal(ids[labels != pictures.NOT_THERE], labels[labels != pictures.NOT_THERE])
+
+
+def test_a_near_place_costs_less_than_a_far_one_and_a_wrong_colour_is_wrong() -> None:
+    coder = encoder()
+    x = coder.ids(words.XS)
+    near = coder.nearness[x[5]]
+    assert near[x[5]] > near[x[6]] > near[x[9]]
+    assert near[x].sum().item() == pytest.approx(1, abs=1e-5)
+    red, green = coder.ids(words.COLOR_WORDS[:2])
+    assert (coder.nearness[red, red].item(), coder.nearness[red, green].item()) == (1, 0)
+
+
+def test_all_words_of_a_completion_are_single_tokens() -> None:
+    coder = encoder()
+    assert len(coder.ids(words.PIECES)) == len(set(words.PIECES))
+    for sample in samples()[:50]:
+        tokens = coder.tokenizer.tokenize(sample.completion)
+        assert len(tokens) < 40 + 16 * len(sample.sightings)
+
+
+def test_a_look_in_the_list_is_named_if_the_instruction_or_the_sound_says_it() -> None:
+    coder = encoder()
+    listed = "1) red plain star 0.00s x3 y3 3.75s x3 y3 v0 still behind blue star no 2) blue plain ring thus none"
+    for asked, heard, named in (
+        ("all stars", "", [" star", " star"]),
+        ("the blue shape", "", [" blue", " blue"]),
+        ("the object you can hear", " sound: ring", [" ring"]),
+        ("which shape leaves?", "", []),
+    ):
+        ids, _ = coder.given((Turn(asked, f"{words.BEGIN}{heard} {listed}{words.END}"),))
+        there, found = coder.named(ids)
+        assert [coder.tokenizer.decode(token) for token in ids[found]] == named
+        assert there.sum() == 8
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_half_of_a_cut_sounds_where_anything_does(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    asked = [scenes.draw_sample(rng, SCENES, listening=True) for _ in range(6)]
+    sounds = hear(rng, asked)
+    assert sounds.waves.shape[0] == len(asked)
+    assert 2 <= sounds.waves.shape[1] / SAMPLE_RATE <= 8
+    loud = (
+        np.abs(sounds.waves[:, : sounds.waves.shape[1] // 100 * 100].reshape(len(asked), -1, 100)).max(-1) > 0.08
+    ).mean(1)
+    silent = sounds.shapes == len(SHAPES)
+    assert (loud[silent] < 0.05).all()
+    assert (loud[~silent] > 0.25).all()  # clicks and bells are silent in between
+
+
+def test_the_towers_matrices_go_faster_where_the_phase_says_so() -> None:
+    learner = trainee(0, "cpu")
+    _, plain = learner.begin(Phase("plain", 1, 1e-3))
+    _, muon = learner.begin(Phase("fast", 1, 1e-3, options={"vision": 3}))
+    assert [group["scale"] for group in plain.param_groups] == [1.0]
+    slow, fast = muon.param_groups
+    assert (slow["scale"], fast["scale"]) == (1.0, 3)
+    visual = {id(p) for name, p in learner.modules.named_parameters() if name.startswith("thinker.visual.")}
+    assert {id(p) for p in fast["params"]} <= visual
+    assert not {id(p) for p in slow["params"]} & visual
+
+
+def test_a_step_of_each_phase_lowers_the_loss_of_its_batch() -> None:
+    learner = trainee(0, "cpu")
+    for phase in (APART, WHOLE):
+        batch = learner.source.batch(phase, 1)
+        optimizers, losses = learner.begin(phase), []
+        for _ in range(4):
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            loss, _ = learner.loss(phase, 0, batch)
+            losses.append(float(loss.detach()))
+            torch.autograd.backward(loss)
+            for optimizer in optimizers:
+                optimizer.step()
+        assert losses[-1] < 0.95 * losses[0]
+
+
+def test_the_checkpoint_is_small_and_has_no_auxiliary_heads(tmp_path: Path) -> None:
+    learner = trainee(0, "cpu")
+    learner.save(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    assert {value.dtype for value in weights.values()} == {torch.bfloat16}
+    assert not {name for name in weights if "heads" in name}
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 5_000_000

@@ -1,0 +1,166 @@
+"""Scenes for training: drawn from the world once, used many times in other colours and with other questions.
+
+Scenes are staged for one kind of question; asking others about them, and asking for what isn't there, keeps the answer
+from being guessed by the staging. Where something is and what hides it doesn't depend on colours, so the observation
+stays true when they change.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from workers.shapeworld.training.system1 import sightings, words
+from workers.shapeworld.world.levels import EASY, HARD, LEVELS, MEDIUM, Level
+from workers.shapeworld.world.make import make_training_scene
+from workers.shapeworld.world.motion import Point
+from workers.shapeworld.world.observe import Observation, observe
+from workers.shapeworld.world.queries import ASKED_KINDS, Kind, Question
+from workers.shapeworld.world.questions import ask
+from workers.shapeworld.world.scene import Scene
+from workers.shapeworld.world.shapes import COLORS
+from workers.shapeworld.world.splits import HELD_OUT_PAIRS, SEEDS, SEEN_PAIRS, Split
+from workers.shapeworld.world.things import Thing
+
+#: How often each level is drawn.
+_LEVEL_SHARES = {EASY: 0.25, MEDIUM: 0.5, HARD: 0.25}
+#: How often each kind is asked, relative to each other, where the scene wasn't staged for it.
+_ASKED = {
+    Kind.ATTRIBUTE: 1.0, Kind.PLURAL: 1.0, Kind.RELATION: 1.5, Kind.FASTEST: 1.5, Kind.APPEARS_LAST: 1.2,
+    Kind.LEAVES: 1.0, Kind.DIRECTION: 1.5, Kind.PASSES_BEHIND: 1.5, Kind.SOUND: 0.0,
+}  # fmt: skip
+ANY_COUNT = range(1, words.THING_COUNT_MAX + 1)
+_OWN_KIND_SHARE, _ABSENT_SHARE = 0.4, 0.2
+#: Kinds tried about one scene before another scene is taken.
+_TRIES = 4
+#: Keyframes in an answer: one fewer than the pipeline takes at most, for each costs eight tokens.
+MOMENTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A scene, its observation, and the kind of question that it was staged for."""
+
+    scene: Scene
+    seen: Observation
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A question about a scene and the completion that answers it. `heard` is None where nobody listens."""
+
+    staged: Staged
+    question: Question
+    sightings: tuple[sightings.Sighting, ...]
+    heard: str | None
+    completion: str
+
+
+class Scenes:
+    """`count` scenes by number, made when they are first asked for."""
+
+    def __init__(self, training_seed: int, count: int) -> None:
+        self.count, self._first = count, _first_seed(training_seed)
+        self._made: dict[int, Staged] = {}
+
+    def __getitem__(self, number: int) -> Staged:
+        if number not in self._made:
+            rng = np.random.default_rng([self._first, number])
+            level = list(_LEVEL_SHARES)[int(rng.choice(len(_LEVEL_SHARES), p=list(_LEVEL_SHARES.values())))]
+            kind = list(Kind)[int(rng.integers(len(Kind)))]
+            example = make_training_scene(self._first + number, kind, level)
+            self._made[number] = Staged(example.scene, observe(example.scene), example.question.query.kind)
+        return self._made[number]
+
+    def draw(self, rng: np.random.Generator, size: tuple[int, int] | None = None, counts: range = ANY_COUNT) -> Staged:
+        """Any scene (whose picture has that size) with so many things, in other colours and before another ground."""
+        while True:
+            staged = self[int(rng.integers(self.count))]
+            if len(staged.scene.things) in counts and size in (None, sightings.size_px(staged.scene)):
+                return replace(staged, scene=recolored(rng, staged.scene))
+
+
+def _first_seed(training_seed: int) -> int:
+    """Where the seeds of a training's scenes begin; trainings don't share scenes."""
+    train = SEEDS[Split.TRAIN]
+    return train.start + training_seed % 1000 * 1_000_000
+
+
+def recolored(rng: np.random.Generator, scene: Scene) -> Scene:
+    """The scene with its colours exchanged for others, never to a held-out pair, and with other noise and ground."""
+    while True:
+        palette = dict(zip(COLORS, rng.permutation(list(COLORS)).tolist(), strict=True))
+        things = tuple(replace(thing, color=palette[thing.color]) for thing in scene.things)
+        if not any((thing.color, thing.shape) in HELD_OUT_PAIRS for thing in things):
+            train = SEEDS[Split.TRAIN]
+            return replace(scene, things=things, seed=int(rng.integers(train.start, train.stop)))
+
+
+def draw_sample(
+    rng: np.random.Generator, scenes: Scenes, listening: bool = False, size: tuple[int, int] | None = None,
+    counts: range = ANY_COUNT,
+) -> Sample:  # fmt: skip
+    """A scene with a question. `listening`: the question is asked together with the sound."""
+    while True:
+        sample = ask_about(rng, scenes.draw(rng, size, counts), listening)
+        if sample is not None:
+            return sample
+
+
+def ask_about(rng: np.random.Generator, staged: Staged, listening: bool) -> Sample | None:
+    """A question of some kind about the scene, or None if none of a few has a clear answer."""
+    scene = staged.scene
+    for _ in range(_TRIES):
+        kind = Kind.SOUND if listening else _kind(rng, staged.kind)
+        absent = bool(rng.random() < _ABSENT_SHARE)
+        question = ask(rng, scene, staged.seen, kind, _pairs(LEVELS[scene.level]), absent)
+        if question is not None:
+            return complete(staged, question)
+    return None
+
+
+def _kind(rng: np.random.Generator, own: Kind) -> Kind:
+    if own is not Kind.SOUND and rng.random() < _OWN_KIND_SHARE:
+        return own
+    weights = np.asarray([_ASKED[kind] for kind in ASKED_KINDS])
+    return ASKED_KINDS[int(rng.choice(len(ASKED_KINDS), p=weights / weights.sum()))]
+
+
+def _pairs(level: Level) -> tuple[tuple[str, str], ...]:
+    return tuple(pair for pair in SEEN_PAIRS if pair[1] in level.shapes)
+
+
+def complete(staged: Staged, question: Question) -> Sample:
+    """The completion that answers a question."""
+    scene, seen = staged.scene, staged.seen
+    found = sightings.sight(scene, seen)
+    heard = None
+    if question.query.kind is Kind.SOUND:
+        heard = words.SILENCE if scene.sound is None else scene.sound.shape
+    time_s = sightings.sampled_times(scene)
+    moments = sightings.keyframes(seen, question.targets, time_s, MOMENTS) if question.targets else ()
+    return Sample(staged, question, found, heard, words.say(question, found, moments, heard))
+
+
+def mirrored(staged: Staged) -> Staged:
+    """The scene with left and right exchanged, in the same colours."""
+    scene, seen = staged.scene, staged.seen
+    camera = replace(scene.camera, start=_opposite(scene.camera.start), velocity=_opposite(scene.camera.velocity))
+    things = tuple(_turned(thing, scene.view[0]) for thing in scene.things)
+    there = replace(scene, camera=camera, things=things)
+    width = np.asarray((scene.view[0], 0.0))
+    seen = replace(seen, center=width + seen.center * (-1, 1), world_center=width + seen.world_center * (-1, 1))
+    return Staged(there, seen, staged.kind)
+
+
+def _turned(thing: Thing, width: float) -> Thing:
+    motion = thing.motion
+    (start_x, start_y), (end_x, end_y) = motion.start, motion.end
+    motion = replace(motion, start=(width - start_x, start_y), end=(width - end_x, end_y), bow=-motion.bow)
+    # The crescent alone opens to a side; its halves above and below are alike, and so are all others' left and right.
+    half_turn = np.pi if thing.shape == "crescent" else 0.0
+    return replace(thing, motion=motion, angle_rad=half_turn - thing.angle_rad, spin_rad_s=-thing.spin_rad_s)
+
+
+def _opposite(point: Point) -> Point:
+    return -point[0], point[1]

@@ -1,0 +1,131 @@
+"""Sightings: what the list in System 1's reasoning says of each thing, measured on the frames it is shown.
+
+Lengths are pixels of the picture as the model gets it, times are sampled frames; no words here.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.domain.frames import sample_uniformly
+from workers.shapeworld.world.observe import SEEN_SHARE, Observation
+from workers.shapeworld.world.scene import Scene, frame_times
+from workers.shapeworld.world.things import Look, describe
+
+#: The profile's `max_frames` and `nominal_fps`: sixteen frames shown as four seconds.
+FRAME_COUNT, NOMINAL_FPS = 16, 4.0
+#: Two frames are one token in time, and one moment of the answer.
+MOMENT_COUNT = FRAME_COUNT // 2
+#: (width, height) of the picture that the profile's 4096 pixels become, by the view's width over height.
+SIZES_PX = {
+    Fraction(1): (64, 64),
+    Fraction(4, 3): (64, 48),
+    Fraction(16, 9): (80, 48),
+    Fraction(3, 4): (48, 64),
+}
+#: Positions are said in steps of so many pixels.
+PLACE_PX = 4
+#: Way over the whole clip (shares of the shorter side) from which each speed is said; slower is 0.
+SPEEDS = (0.03, 0.06, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8, 1.12, 1.6, 2.2)
+#: A way this long is said to have a direction, if it is this straight.
+_WAY_MIN, _STRAIGHT = 0.25, 0.45
+_HIDDEN_MIN = 0.35
+#: What is chosen as a keyframe shows this share of the target.
+SHOWN_MIN = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """One thing as the list has it. `first` and `last`: sampled frame (0 to 15) and place (x, y in `PLACE_PX`)."""
+
+    look: Look
+    first_frame: int
+    first_place: tuple[int, int]
+    last_frame: int
+    last_place: tuple[int, int]
+    speed: int
+    way: str
+    leaves: bool
+    behind: Look | None
+
+
+def size_px(scene: Scene) -> tuple[int, int]:
+    """(width, height) of the picture the model gets."""
+    ratio = scene.view[0] / scene.view[1]
+    return SIZES_PX[min(SIZES_PX, key=lambda known: abs(float(known) - ratio))]
+
+
+def sampled_times(scene: Scene) -> NDArray[np.float64]:
+    """(16,) times in seconds of the frames that the pipeline samples."""
+    times = frame_times(scene)
+    indices = sample_uniformly(len(times), FRAME_COUNT, NOMINAL_FPS).frame_indices
+    return np.asarray([float(times[index]) for index in indices])
+
+
+def shown(seen: Observation, time_s: NDArray[Any]) -> NDArray[np.float64]:
+    """(N, T) share of each thing that is visible at those times."""
+    return np.stack([np.interp(time_s, seen.time_s, visible) for visible in seen.visible])
+
+
+def sight(scene: Scene, seen: Observation) -> tuple[Sighting, ...]:
+    """A sighting for each thing of the scene, in the scene's order."""
+    time_s = sampled_times(scene)
+    visible = shown(seen, time_s)
+    in_view = np.stack([np.interp(time_s, seen.time_s, share) for share in seen.in_view])
+    return tuple(
+        _sight(index, scene, seen, time_s, visible[index], in_view[index]) for index in range(len(scene.things))
+    )
+
+
+def _sight(
+    index: int, scene: Scene, seen: Observation, time_s: NDArray[Any], visible: NDArray[Any], in_view: NDArray[Any]
+) -> Sighting:
+    when = np.flatnonzero(visible >= min(SEEN_SHARE, float(visible.max())))
+    first, last = int(when[0]), int(when[-1])
+    centers = scene.centers(index, time_s)
+    steps = np.hypot(*np.diff(centers, axis=0).T)[(visible[1:] >= SEEN_SHARE) & (visible[:-1] >= SEEN_SHARE)]
+    whole_way = float(steps.mean()) * (FRAME_COUNT - 1) if len(steps) else 0.0
+    covers = seen.hidden_by[index].max(1)
+    cover = int(covers.argmax())
+    return Sighting(
+        look=scene.things[index].look,
+        first_frame=first,
+        first_place=_place(scene, centers[first]),
+        last_frame=last,
+        last_place=_place(scene, centers[last]),
+        speed=int(np.searchsorted(SPEEDS, whole_way, side="right")),
+        way=_way(centers[first : last + 1]),
+        leaves=bool(in_view[-1] <= 0.02),
+        behind=describe(cover, scene.things) if covers[cover] >= _HIDDEN_MIN else None,
+    )
+
+
+def _place(scene: Scene, center: NDArray[Any]) -> tuple[int, int]:
+    size = np.asarray(size_px(scene))
+    place = (np.clip(center / np.asarray(scene.view), 0, 0.9999) * size / PLACE_PX).astype(int)
+    return int(place[0]), int(place[1])
+
+
+def _way(centers: NDArray[Any]) -> str:
+    """Where a path leads: a side, "about" if nowhere straight, "still"."""
+    net, spread = centers[-1] - centers[0], np.ptp(centers, axis=0)
+    if spread.max() < SPEEDS[0]:
+        return "still"
+    axis = int(np.abs(net).argmax())
+    if abs(net[axis]) < _WAY_MIN or spread[axis] > 1.15 * abs(net[axis]) or spread[1 - axis] > _STRAIGHT * spread[axis]:
+        return "about"
+    return (("left", "right"), ("up", "down"))[axis][int(net[axis] > 0)]
+
+
+def keyframes(seen: Observation, targets: tuple[int, ...], time_s: NDArray[Any], count: int) -> tuple[int, ...]:
+    """Moments (0 to 7) whose first frame shows the targets best: where all are well visible, spread over that time.
+
+    The pipeline takes the first frame of a moment. Where no frame shows all of them well, those that show most.
+    """
+    worst = shown(seen, time_s[::2])[list(targets)].min(0)
+    good = np.flatnonzero(worst >= min(SHOWN_MIN, float(worst.max())))
+    picks = np.linspace(0, len(good) - 1, min(count, len(good))).round().astype(int)
+    return tuple(int(good[pick]) for pick in picks)

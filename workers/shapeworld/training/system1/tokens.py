@@ -1,0 +1,167 @@
+"""Tokens: System 1's tokenizer, and prompts and completions as batches of token ids, labels and rope positions."""
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from workers.pipeline.prompts import load_template
+from workers.shapeworld.training import layers, thinkers
+from workers.shapeworld.training.system1 import words
+from workers.shapeworld.training.system1.batches import Turn
+from workers.shapeworld.training.system1.pictures import NOT_THERE
+from workers.shapeworld.training.system1.sightings import FRAME_COUNT, MOMENT_COUNT, NOMINAL_FPS
+from workers.shapeworld.world.queries import SIDES
+from workers.shapeworld.world.questions import WORDINGS
+from workers.shapeworld.world.sound import SAMPLE_RATE
+
+#: Bytes and some words of the instructions; all others are pieces.
+_VOCABULARY = 480
+#: Seconds of sound that the feature extractor takes: the world's longest clip.
+AUDIO_MAX_S = 20
+#: How far off a value may be and still count a little, by family.
+_NEAR = ((words.FRAMES, 0.4), (words.XS, 0.6), (words.YS, 0.6), (words.SPEED_WORDS, 0.6))
+#: Tokens that decide what is said next count more than those that follow from them.
+_HEAVY = 2.0
+_HEAVY_WORDS = (
+    *words.NUMBERS, *words.COLOR_WORDS, *words.SHAPE_WORDS, *words.MARKS, words.CHOICE, words.LEAVES, words.BEHIND,
+)  # fmt: skip
+
+
+def make_tokenizer() -> Any:
+    """The words of the instructions and of the completions."""
+    texts = [wording for wordings in WORDINGS.values() for wording in wordings]
+    texts += [f"the shape {side} of from left to right from top to bottom" for side in SIDES]
+    rests = [rest for text in texts * 4 for rest in words.without_pieces(text.replace("{", " ").replace("}", " "))]
+    rests += ["user", "assistant", "\n"] * 20
+    return thinkers.make_tokenizer(rests, vocabulary=_VOCABULARY, pieces=words.PIECES)
+
+
+class Encoder:
+    """Texts as the model takes them, with the tables of the loss."""
+
+    def __init__(self, max_pixels: int) -> None:
+        self.tokenizer = make_tokenizer()
+        self.processor = thinkers.make_processor(
+            self.tokenizer, patch_px=8, max_pixels=max_pixels, audio_max_s=AUDIO_MAX_S
+        )
+        self.video, self.audio = (
+            self.tokenizer.convert_tokens_to_ids(name) for name in (thinkers.VIDEO, thinkers.AUDIO)
+        )
+        self._template = load_template("workers/pipeline/prompts/shapeworld", "system1_vos")
+        self._pad = self.tokenizer.pad_token_id
+        size = len(self.tokenizer)
+        self.nearness = torch.eye(size)
+        for family, spread in _NEAR:
+            ids = self.ids(family)
+            apart = torch.arange(len(ids))[:, None] - torch.arange(len(ids))
+            self.nearness[ids[:, None], ids] = torch.softmax(-(apart**2) / (2 * spread**2), -1)
+        self._weight = torch.ones(size)
+        self._weight[self.ids(_HEAVY_WORDS)] = _HEAVY
+        self.is_choice, self.is_mark, self.is_late = torch.zeros(3, size, dtype=torch.bool)
+        self.is_choice[self.ids((words.CHOICE,))] = True
+        self.is_mark[self.ids(words.MARKS)] = True
+        self.is_late[self.ids(words.FRAMES[1:-1])] = True
+
+        # Of each token the look it names, alike for one thing and several; -1 for all others.
+        self._look = torch.full((size,), -1)
+        looks = (*words.COLOR_WORDS, *words.SHAPE_WORDS, *words.TEXTURE_WORDS)
+        self._look[self.ids(looks)] = torch.arange(len(looks))
+        self._look[self.ids(words.PLURALS)] = self._look[self.ids(words.SHAPE_WORDS)]
+        [self._begin], [self._heard] = (self.ids((word,)).tolist() for word in (words.BEGIN, words.HEARD))
+
+    def named(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, L) bool: where a look stands in the list, and where one stands that the instruction names or that is
+        heard."""
+        look, answered = self._look[ids], (ids == self._begin).cumsum(1) > 0
+        after = torch.nn.functional.pad(ids[:, :-1], (1, 0), value=self._pad)
+        asks = (look >= 0) & (~answered | (after == self._heard))
+        listed = (look >= 0) & answered & (after != self._heard)
+        same = look[:, :, None] == look.where(asks, -2)[:, None]
+        return listed, listed & same.any(-1)
+
+    def ids(self, family: tuple[str, ...]) -> torch.Tensor:
+        """(len(family),) ids of words that are one token each."""
+        return torch.tensor(thinkers.token_ids(self.tokenizer, family))
+
+    def weights(self, truth: torch.Tensor) -> torch.Tensor:
+        return self._weight[truth]
+
+    @cached_property
+    def _around(self) -> list[list[int]]:
+        """What comes before the question, after it, before sound, after it, before and after the clip."""
+        parts = (
+            "<|im_start|>user\n", "<|audio_bos|>", "<|audio_eos|>", "<|vision_bos|>",
+            f"<|vision_eos|>{thinkers.END_OF_TURN}\n<|im_start|>assistant\n",
+        )  # fmt: skip
+        return [self.tokenizer(part)["input_ids"] for part in parts]
+
+    def prompt(self, question: str, video_tokens: int, audio_tokens: int) -> list[int]:
+        """The ids of the user's turn, as the processor makes them."""
+        begin, listen, heard, look, answer = self._around
+        asked = self.tokenizer(self._template.format(instruction=question))["input_ids"]
+        sound = [*listen, *[self.audio] * audio_tokens, *heard] if audio_tokens else []
+        return [*begin, *asked, *sound, *look, *[self.video] * video_tokens, *answer]
+
+    def _completion(self, text: str) -> list[int]:
+        return [*self.tokenizer(text)["input_ids"], self.tokenizer.eos_token_id]
+
+    def watched(
+        self, turns: tuple[Turn, ...], tokens_a_piece: int, audio_tokens: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, L) ids and labels of whole turns; everything of the completion is learned."""
+        rows = []
+        for turn in turns:
+            prompt = self.prompt(turn.question, tokens_a_piece * MOMENT_COUNT, audio_tokens)
+            rows.append((prompt, self._completion(turn.completion)))
+        return self._stack(rows)
+
+    def given(self, turns: tuple[Turn, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, L) ids and labels of turns without a clip; of the completion the marks, the choice and what follows it
+        are learned."""
+        rows = [(self.prompt(turn.question, 0, 0), self._completion(turn.completion)) for turn in turns]
+        ids, labels = self._stack(rows)
+        chosen = self.is_choice[ids].cumsum(1) - self.is_choice[ids].long() > 0
+        return ids, labels.where(chosen | self.is_mark[ids], NOT_THERE)
+
+    def _stack(self, rows: list[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rows of a prompt and a completion, padded on the right."""
+        length = max(len(prompt) + len(completion) for prompt, completion in rows)
+        ids, labels = torch.full((len(rows), length), self._pad), torch.full((len(rows), length), NOT_THERE)
+        for row, (prompt, completion) in enumerate(rows):
+            end = len(prompt) + len(completion)
+            ids[row, :end] = torch.tensor(prompt + completion)
+            labels[row, len(prompt) : end] = torch.tensor(completion)
+        return ids, labels
+
+    def positions(self, thinker: Any, ids: torch.Tensor, count: int, grid: tuple[int, int]) -> torch.Tensor:
+        """(3, B, L) rope positions of turns with a clip each, by transformers' own rule."""
+        rows, columns = grid
+        thw = torch.tensor([[MOMENT_COUNT, rows * layers.MERGE, columns * layers.MERGE]]).expand(count, -1)
+        seconds = torch.full((count,), FRAME_COUNT / NOMINAL_FPS / MOMENT_COUNT)
+        audio_tokens = int((ids[0] == self.audio).sum())
+        # As many mel frames as give that many tokens: the rule counts tokens.
+        lengths = torch.full((count,), audio_tokens * 4) if audio_tokens else None
+        positions, _ = thinker.get_rope_index(
+            ids,
+            video_grid_thw=thw,
+            attention_mask=torch.ones_like(ids),
+            audio_seqlens=lengths,
+            second_per_grids=seconds,
+        )
+        return torch.as_tensor(positions)
+
+    def features(self, waves: list[NDArray[np.float32]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, 128, frames) log-mel features and their (B, frames) mask."""
+        extract = self.processor.feature_extractor
+        with torch.autocast("cpu", enabled=False):
+            output = extract(
+                waves,
+                sampling_rate=SAMPLE_RATE,
+                return_tensors="pt",
+                padding="longest",
+                return_attention_mask=True,
+            )
+        return torch.as_tensor(output["input_features"]), torch.as_tensor(output["attention_mask"], dtype=torch.long)

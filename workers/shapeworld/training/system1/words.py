@@ -1,0 +1,136 @@
+"""Words: System 1's reasoning and answer as text, and the words that are single tokens.
+
+The reasoning lists what is heard and seen, sorted by looks, then chooses by number:
+`<think> 1) red plain star 0.00s x3 y7 3.75s x9 y7 v7 right yes 2) … no thus 1) the red star</think>`.
+A thing ends with whether it is what is looked for, as far as the list has come by then. The answer is one JSON object a
+moment, and nothing between the tags where there is no target.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from workers.shapeworld.training.system1.sightings import (
+    FRAME_COUNT,
+    MOMENT_COUNT,
+    NOMINAL_FPS,
+    PLACE_PX,
+    SIZES_PX,
+    SPEEDS,
+    Sighting,
+)
+from workers.shapeworld.world.queries import Kind, Question
+from workers.shapeworld.world.shapes import COLORS, SHAPES, TEXTURES
+from workers.shapeworld.world.things import Look
+
+THING_COUNT_MAX = 6
+SILENCE = "nothing"
+_PLACES = range(max(max(size) for size in SIZES_PX.values()) // PLACE_PX)
+NUMBERS = tuple(f" {number + 1})" for number in range(THING_COUNT_MAX))
+ALL, NONE = " all", " none"
+WAYS = tuple(f" {way}" for way in ("still", "about", "left", "right", "up", "down"))
+#: Families of tokens whose order means something: a near miss is nearly right.
+FRAMES = tuple(f" {frame / NOMINAL_FPS:.2f}s" for frame in range(FRAME_COUNT))
+XS = tuple(f" x{place}" for place in _PLACES)
+YS = tuple(f" y{place}" for place in _PLACES)
+SPEED_WORDS = tuple(f" v{speed}" for speed in range(len(SPEEDS) + 1))
+TIMES = tuple(f"00:{moment * 2 / NOMINAL_FPS:05.2f}" for moment in range(MOMENT_COUNT + 1))
+COLOR_WORDS = tuple(f" {color}" for color in COLORS)
+SHAPE_WORDS = tuple(f" {shape}" for shape in SHAPES)
+TEXTURE_WORDS = tuple(f" {texture}" for texture in TEXTURES)
+PLURALS = tuple(f" {Look(shape=shape).phrase(plural=True)}" for shape in SHAPES)
+BEGIN, CHOICE, END = "<think>", " thus", "</think>"
+LEAVES, BEHIND, HEARD = " leaves", " behind", " sound:"
+MARKS = (" no", " yes")
+OPEN, CLOSE = "<answer>", "</answer>"
+START, UNTIL, SAYS, DONE = '{"start_time": "', '", "end_time": "', '", "description": "the', '"}'
+PIECES = (
+    BEGIN, END, OPEN, CLOSE, START, UNTIL, SAYS, DONE, CHOICE, ALL, NONE, LEAVES, BEHIND, HEARD, " the", " shapes",
+    " shape", f" {SILENCE}", *MARKS, *NUMBERS, *WAYS, *FRAMES, *XS, *YS, *SPEED_WORDS, *TIMES, *COLOR_WORDS,
+    *SHAPE_WORDS, *TEXTURE_WORDS, *PLURALS,
+)  # fmt: skip
+
+
+def in_order(sightings: Sequence[Sighting]) -> list[int]:
+    """Indices of the things as they are listed: by colour, shape, texture, as the world names them."""
+    colors, shapes = list(COLORS), list(SHAPES)
+
+    def rank(index: int) -> tuple[int, int, int, int]:
+        look = sightings[index].look
+        assert look.color is not None
+        assert look.shape is not None
+        assert look.texture is not None
+        return colors.index(look.color), shapes.index(look.shape), TEXTURES.index(look.texture), index
+
+    return sorted(range(len(sightings)), key=rank)
+
+
+def marked(question: Question, sightings: Sequence[Sighting]) -> set[int]:
+    """The things that the list marks: those that fit; for a relation what it is set against; for a comparison each that
+    beats all listed before it, so that the last one marked is the answer."""
+    kind, look = question.query.kind, question.query.look
+    if kind is Kind.RELATION:
+        assert look is not None
+        return {index for index, thing in enumerate(sightings) if _is_like(thing.look, look)}
+    if kind not in (Kind.FASTEST, Kind.APPEARS_LAST):
+        return set(question.targets)
+    found, best = set[int](), 0
+    for index in in_order(sightings):
+        thing = sightings[index]
+        value = thing.speed if kind is Kind.FASTEST else thing.first_frame
+        if value > best or index in question.targets:
+            found, best = found | {index}, value
+        if index in question.targets:
+            break
+    return found
+
+
+def _is_like(seen: Look, said: Look) -> bool:
+    pairs = ((said.color, seen.color), (said.shape, seen.shape), (said.texture, seen.texture))
+    return all(word is None or word == found for word, found in pairs)
+
+
+def say_list(sightings: Sequence[Sighting], marks: set[int]) -> str:
+    """Every thing with its number, looks, first and last sight, speed, way and mark."""
+    order = in_order(sightings)
+    return "".join(NUMBERS[n] + _say(sightings[i]) + MARKS[i in marks] for n, i in enumerate(order))
+
+
+def _say(thing: Sighting) -> str:
+    look = thing.look
+    first = f"{FRAMES[thing.first_frame]}{XS[thing.first_place[0]]}{YS[thing.first_place[1]]}"
+    last = f"{FRAMES[thing.last_frame]}{XS[thing.last_place[0]]}{YS[thing.last_place[1]]}"
+    more = LEAVES if thing.leaves else ""
+    if thing.behind is not None:
+        more += f"{BEHIND} {thing.behind.color} {thing.behind.shape}"
+    return f" {look.color} {look.texture} {look.shape}{first}{last}{SPEED_WORDS[thing.speed]} {thing.way}{more}"
+
+
+def say_choice(question: Question, sightings: Sequence[Sighting]) -> str:
+    """What the list leads to: a number, all of a kind, or none; with the description."""
+    if not question.targets:
+        return f"{CHOICE}{NONE}"
+    if question.query.kind is Kind.PLURAL:
+        return f"{CHOICE}{ALL} {question.description}"
+    number = NUMBERS[in_order(sightings).index(question.targets[0])]
+    return f"{CHOICE}{number} {question.description}"
+
+
+def say_answer(description: str, moments: Iterable[int]) -> str:
+    """`moments`: half nominal seconds (0 to 7); none, if there is no target."""
+    said = description.removeprefix("the")
+    items = (f"{START}{TIMES[m]}{UNTIL}{TIMES[m + 1]}{SAYS}{said}{DONE}" for m in moments)
+    return f"{OPEN}{''.join(items)}{CLOSE}"
+
+
+def say(question: Question, sightings: Sequence[Sighting], moments: Iterable[int], heard: str | None) -> str:
+    """The whole completion. `heard`: the shape whose timbre it is, `SILENCE`, or None where nobody listens."""
+    sound = f"{HEARD} {heard}" if heard else ""
+    reasoning = f"{sound}{say_list(sightings, marked(question, sightings))}{say_choice(question, sightings)}"
+    return f"{BEGIN}{reasoning}{END}{say_answer(question.description, moments)}"
+
+
+def without_pieces(text: str) -> Iterator[str]:
+    """The parts of a text that the tokenizer has to learn."""
+    parts = [text]
+    for piece in sorted(PIECES, key=len, reverse=True):
+        parts = [rest for part in parts for rest in part.split(piece)]
+    return (part for part in parts if part)
