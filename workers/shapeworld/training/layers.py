@@ -68,7 +68,7 @@ def _attend(
     together = linear(hidden, weight, bias).view(batch, length, 3, attention.num_heads, -1)
     cos, sin = (wave.to(together.dtype).view(*wave.shape[:-1], 1, -1) for wave in turn)
     query, key = (_turn(together[:, :, part], cos, sin).transpose(1, 2) for part in (0, 1))
-    attended = attend(query * attention.scaling, key, together[:, :, 2].transpose(1, 2), causal)
+    attended: torch.Tensor = attend(query * attention.scaling, key, together[:, :, 2].transpose(1, 2), causal)
     return attended.transpose(1, 2).reshape(batch, length, width)
 
 
@@ -129,8 +129,8 @@ class _Norm(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, hidden: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
         length = torch.linalg.vector_norm(hidden, dim=-1, keepdim=True, dtype=torch.float32)
-        scale = (length.square() / hidden.shape[-1] + epsilon).rsqrt().to(hidden.dtype)
-        unit = hidden * scale
+        scale: torch.Tensor = (length.square() / hidden.shape[-1] + epsilon).rsqrt().to(hidden.dtype)
+        unit: torch.Tensor = hidden * scale
         context.save_for_backward(unit, scale, weight)
         return unit * weight.to(hidden.dtype)
 
