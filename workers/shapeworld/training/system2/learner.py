@@ -31,7 +31,7 @@ SIZE = ThinkerSize(
     width=96, layers=4, feed_forward=288, rope_theta=1000.0, mrope_section=(*[1] * 9, 7), vision_width=96,
     vision_layers=3, patch_px=CELL_PX // MERGE, vision_initializer_range=0.06, vision_begins_alike=True,
 )  # fmt: skip
-#: At 1 the tower needs about half as many steps again to tell shapes apart.
+#: At 1 shapes are learned at less than half the pace.
 _MUON_SCALE = 2.5
 PHASES = (
     Phase("see", steps=1000, learning_rate=2e-3, decay=0.2, options={"pictures": 32, "scenes": 2}),
