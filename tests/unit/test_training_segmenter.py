@@ -1,5 +1,6 @@
 """Training the segmenter: what is drawn is true, learning reaches every part, what is saved is the model alone."""
 
+from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 
@@ -10,13 +11,14 @@ from safetensors.torch import load_file
 
 from backend.profiles import load_profile
 from workers.pipeline.segmenter import build_model
-from workers.shapeworld.training.segmenter.batches import STEP_S, ClipBatch, ClipSource, box_of, draw_batch, draw_boxes
+from workers.shapeworld.training.segmenter.batches import ClipBatch, ClipSource, box_of, draw_batch, draw_boxes
 from workers.shapeworld.training.segmenter.learner import SegmenterTrainee
 from workers.shapeworld.training.segmenter.losses import DenseHeads, mask_loss
 from workers.shapeworld.training.segmenter.model import set_side
+from workers.shapeworld.training.segmenter.moments import Spacing, pick
 from workers.shapeworld.training.segmenter.recipe import recipe
 from workers.shapeworld.training.trainee import Phase
-from workers.shapeworld.world.levels import EASY, HARD, Level
+from workers.shapeworld.world.levels import EASY, HARD, MEDIUM, Level
 from workers.shapeworld.world.make import make_training_scene
 from workers.shapeworld.world.queries import Kind
 from workers.shapeworld.world.shapes import COLORS
@@ -35,12 +37,12 @@ def trainee() -> SegmenterTrainee:
 
 
 def draw(
-    level: Level, *, is_far: bool = False, frame_count: int = 3, step_s: tuple[float, float] = STEP_S, seed: int = 0
+    level: Level, *, is_far: bool = False, frame_count: int = 3, spacing: Spacing = Spacing.NEAR, seed: int = 0
 ) -> ClipBatch[np.ndarray]:
-    example = make_training_scene(FIRST + seed, Kind.DIRECTION, level)
+    example = make_training_scene(FIRST + seed, Kind.PASSES_BEHIND, level)
     return draw_batch(
         np.random.default_rng(seed), repeat(example), side_px=96, clip_count=2, prompt_count=4,
-        frame_count=frame_count, is_far=is_far, step_s=step_s, noise=0,
+        frame_count=frame_count, is_far=is_far, spacing=spacing,
     )  # fmt: skip
 
 
@@ -76,15 +78,31 @@ def test_pictures_and_labels_are_turned_alike() -> None:
             assert alike.argmax() == batch.colors[clip, label] - 1
 
 
-def test_frames_lie_apart_as_asked() -> None:
-    """What moves is elsewhere after a step, and farther away after a longer one."""
-    moved = []
-    for step_s in ((0.0, 0.0), (0.1, 0.1), (0.5, 0.5)):
-        labels = draw(EASY, step_s=step_s).labels
-        moved.append([int((labels[:, 0] != labels[:, t]).sum()) for t in (1, 2)])
-    still, slow, fast = moved
-    assert still == [0, 0]
-    assert 0 < slow[0] < slow[1] < fast[1]
+def changed_px(batch: ClipBatch[np.ndarray], t: int) -> float:
+    return float((batch.labels[:, 0] != batch.labels[:, t]).mean())
+
+
+def test_wide_clips_move_more_than_near_ones() -> None:
+    near, wide = ([draw(EASY, spacing=s, seed=n) for n in range(6)] for s in (Spacing.NEAR, Spacing.WIDE))
+    assert np.mean([changed_px(b, 1) for b in wide]) > 2 * np.mean([changed_px(b, 1) for b in near])
+    assert np.mean([changed_px(b, 2) for b in near]) > np.mean([changed_px(b, 1) for b in near]) > 0
+
+
+def test_in_a_passing_something_is_hidden_between_two_times_at_which_it_is_seen() -> None:
+    for seed in range(5):
+        batch = draw(MEDIUM, spacing=Spacing.PASSING, frame_count=9, seed=seed)
+        areas_px = np.stack([(batch.labels == label).sum((2, 3)) for label in range(1, 5)], -1)
+        inner, ends = areas_px[:, 1:-1].min(1), np.minimum(areas_px[:, 0], areas_px[:, -1])
+        assert (inner < 0.7 * ends).any(1).all()
+
+
+def test_where_nothing_passes_there_is_no_passing() -> None:
+    scene = make_training_scene(FIRST, Kind.PASSES_BEHIND, EASY).scene
+    alone = replace(scene, things=scene.things[:1])
+    assert pick(np.random.default_rng(0), alone, 4, Spacing.PASSING, False) is None
+    moments = pick(np.random.default_rng(0), alone, 4, Spacing.WIDE, False)
+    assert moments is not None
+    assert 0 <= min(moments.times_s) <= max(moments.times_s) < scene.duration_s
 
 
 def test_only_far_batches_have_a_gap_after_the_first_frame() -> None:
@@ -250,6 +268,6 @@ def test_masks_follow_the_side_that_is_set(trainee: SegmenterTrainee) -> None:
 
 def test_the_recipe_ends_with_clips_at_the_profiles_size() -> None:
     phases = recipe(224)
-    assert [phase.option("side_px") for phase in phases][-2:] == [224, 224]
-    assert phases[-1].option("frames_max") > phases[-2].option("frames_max") > 1
     assert len({phase.name for phase in phases}) == len(phases)
+    assert all(phase.option("side_px") == 224 and phase.option("frames_max") > 1 for phase in phases[-3:])
+    assert sum(phase.steps for phase in phases) > 1000

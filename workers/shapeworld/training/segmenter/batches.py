@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from workers.shapeworld.training.segmenter.moments import Moments, Spacing, pick
 from workers.shapeworld.training.trainee import Phase, Source
 from workers.shapeworld.world.levels import EASY, HARD, MEDIUM, Level
 from workers.shapeworld.world.make import Example, make_training_scene
@@ -28,10 +29,6 @@ _SEEN_SHARE_MIN, _AREA_SHARE_MIN = 0.3, 0.001
 _BOX_NOISE = 0.004
 #: Half the sides of boxes without a picture, as shares of its side.
 _FILL_HALF = (0.03, 0.16)
-#: Between frames: at 30 frames a second, to at 8 with one left out.
-STEP_S = (0.033, 0.2)
-#: So far apart that things are gone, or back, or somewhere else: they must be known by their looks.
-_WIDE_STEP_S = (0.2, 1.0)
 _THINGS_MAX = max(level.thing_count[1] for level in (EASY, MEDIUM, HARD))
 
 
@@ -69,12 +66,11 @@ class ClipSource(Source):
             return draw_boxes(rng, int(phase.option("prompts")), int(phase.option("side_px")))
         frame_count = int(rng.integers(int(phase.option("frames_min", 1)), int(phase.option("frames_max", 1)) + 1))
         is_far = rng.uniform() < phase.option("far_share") and frame_count > 2
-        wide_share = phase.option("wide_share")
         return draw_batch(
             rng, _training_examples(rng), side_px=int(phase.option("side_px")),
             clip_count=int(phase.option("pictures")) // frame_count, frame_count=frame_count,
-            prompt_count=int(phase.option("masks")) // frame_count, is_far=is_far,
-            step_s=_WIDE_STEP_S if wide_share and rng.uniform() < wide_share else STEP_S, noise=_BOX_NOISE,
+            prompt_count=int(phase.option("masks")) // frame_count, is_far=is_far, spacing=_spacing(rng, phase),
+            noise=_BOX_NOISE,
         )  # fmt: skip
 
 
@@ -87,16 +83,17 @@ def draw_boxes(rng: np.random.Generator, count: int, side_px: int) -> NDArray[np
 
 def draw_batch(
     rng: np.random.Generator, examples: Iterator[Example], *, side_px: int, clip_count: int, prompt_count: int,
-    frame_count: int, is_far: bool, step_s: tuple[float, float] = STEP_S, noise: float,
+    frame_count: int, is_far: bool = False, spacing: Spacing = Spacing.NEAR, noise: float = 0,
 ) -> ClipBatch[NDArray[Any]]:  # fmt: skip
-    """A batch of the first examples that have something to prompt; the steps between a clip's frames are all the same
-    and in the range `step_s`. With `is_far` the first frame may lie anywhere, and the others follow each other
-    somewhere else."""
+    """A batch of the first examples that have something to prompt. With `is_far` the first frame may lie anywhere, and
+    the others follow each other somewhere else."""
     clips: list[_Clip] = []
     distance = int(rng.integers(5, 100)) if is_far else 1
     while len(clips) < clip_count:
-        clip = _Clip.draw(rng, next(examples).scene, side_px, frame_count, is_far, step_s)
-        if clip.candidates:
+        scene = next(examples).scene
+        moments = pick(rng, scene, frame_count, spacing, is_far)
+        clip = None if moments is None else _Clip.draw(rng, scene, moments, side_px, is_far)
+        if clip is not None and clip.candidates:
             clips.append(clip)
     choices = [(c, label) for c, clip in enumerate(clips) for label in clip.candidates]
     picked = [choices[i] for i in rng.permutation(np.resize(rng.permutation(len(choices)), prompt_count))]
@@ -121,20 +118,13 @@ class _Clip(NamedTuple):
 
     @classmethod
     def draw(
-        cls,
-        rng: np.random.Generator,
-        scene: Scene,
-        side_px: int,
-        frame_count: int,
-        is_far: bool,
-        step_s: tuple[float, float],
-    ) -> "_Clip":
-        times_s = _times_s(rng, scene.duration_s, frame_count, is_far, step_s)
+        cls, rng: np.random.Generator, scene: Scene, moments: Moments, side_px: int, is_far: bool
+    ) -> "_Clip":  # fmt: skip
         turn = int(rng.integers(8))
-        rendered = list(frames_at(scene, times_s, side_px))
+        rendered = list(frames_at(scene, moments.times_s, side_px))
         images = np.stack([_turned(_squeezed(frame.image, side_px), turn) for frame in rendered])
         labels = np.stack([_turned(_squeezed(frame.labels, side_px), turn) for frame in rendered])
-        seen = set(range(1, len(scene.things) + 1))
+        seen = {thing + 1 for thing in moments.things}
         for t in range(2 if is_far else 1):
             areas_px = np.bincount(labels[t].ravel(), minlength=len(scene.things) + 1)[1:]
             whole_px = rendered[t].whole_px * (side_px**2 / rendered[t].labels.size)
@@ -172,17 +162,12 @@ def _training_examples(rng: np.random.Generator) -> Iterator[Example]:
         )
 
 
-def _times_s(
-    rng: np.random.Generator, duration_s: float, count: int, is_far: bool, steps_s: tuple[float, float]
-) -> list[float]:
-    """Times at one step from each other, forward or backward; with `is_far` the first of them anywhere."""
-    step_s = min(float(rng.uniform(*steps_s)), duration_s / count)
-    found = rng.uniform(0, duration_s - step_s * (count - 1)) + step_s * np.arange(count)
-    if rng.uniform() < 0.5:
-        found = found[::-1].copy()
-    if is_far:
-        found[0] = rng.uniform(0, duration_s)
-    return [float(time_s) for time_s in found]
+def _spacing(rng: np.random.Generator, phase: Phase) -> Spacing:
+    wide_share, passing_share = phase.option("wide_share"), phase.option("passing_share")
+    drawn = rng.uniform() if wide_share or passing_share else 1.0
+    if drawn < wide_share:
+        return Spacing.WIDE
+    return Spacing.PASSING if drawn < wide_share + passing_share else Spacing.NEAR
 
 
 def _squeezed(picture: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:

@@ -15,10 +15,14 @@ def recipe(side_px: int) -> tuple[Phase, ...]:
     pairs = {"side_px": side_px, "pictures": 6, "masks": 18, "frames_min": 2, "frames_max": 2}
     clips = {"side_px": side_px, "pictures": 8, "masks": 24, "frames_min": 1, "frames_max": 5}
     apart = {"far_share": 0.4, "wide_share": 0.35}
+    passings = clips | {"pictures": 12, "frames_min": 3, "frames_max": 6}
+    hidden = {"far_share": 0.15, "wide_share": 0.15, "passing_share": 0.6}
     return (
         Phase("fill", 500, 1e-3, warmup=50, decay=0, options=fill),
         Phase("pictures-small", 1000, 1e-3, decay=0.2, options=small),
         Phase("pictures", 400, 7e-4, decay=0.2, options=large),
         Phase("pairs", 350, 7e-4, decay=0.2, options=pairs),
-        Phase("clips", 2200, 6e-4, decay=0.9, options=clips | apart),
+        Phase("clips", 1750, 6e-4, decay=0.86, options=clips | apart),
+        Phase("longer-clips", 1000, 3e-4, warmup=50, decay=1, options=clips | apart | {"frames_max": 6}),
+        Phase("passings", 450, 4e-4, warmup=50, decay=1, options=passings | hidden),
     )

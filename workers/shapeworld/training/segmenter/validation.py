@@ -27,9 +27,8 @@ def _batches(level: Level, side_px: int, frame_count: int) -> Iterator[ClipBatch
     rng, examples = np.random.default_rng(0), _examples(level)
     for _ in range(_BATCHES):
         yield draw_batch(
-            rng, examples, side_px=side_px, clip_count=_CLIPS, prompt_count=_PROMPTS, frame_count=frame_count,
-            is_far=False, noise=0,
-        )  # fmt: skip
+            rng, examples, side_px=side_px, clip_count=_CLIPS, prompt_count=_PROMPTS, frame_count=frame_count
+        )
 
 
 def _examples(level: Level) -> Iterator[Example]:
