@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.domain.annotation import Box
+from backend.profiles import load_profile
 from workers.pipeline.parsing import parse_system2
 from workers.shapeworld.training.system2 import losses, trainee
 from workers.shapeworld.training.system2.batches import MAX_PIXELS, SIZES, Pictures
@@ -89,6 +90,14 @@ def test_prompts_and_positions_are_the_processors(language: Language) -> None:
 def test_coordinates_reach_every_size() -> None:
     assert {max(size) for size in SIZES} <= set(range(COORDINATE_MAX_PX + 1))
     assert all(width * height <= MAX_PIXELS for width, height in SIZES)
+
+
+def test_the_profile_shows_pictures_in_the_sizes_of_the_training(language: Language) -> None:
+    profile = load_profile("shapeworld").system2
+    assert (profile.min_pixels, profile.max_pixels) == (MAX_PIXELS, MAX_PIXELS)
+    assert (profile.coordinates, profile.content_order) == ("absolute", ("text", "image"))
+    six_boxes = language.answer([(1, 2, 3, 4)] * HARD.thing_count[1], "the checkered crescents")
+    assert profile.max_new_tokens > len(six_boxes)
 
 
 def look_of(description: str) -> tuple[Look, bool]:

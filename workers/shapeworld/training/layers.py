@@ -69,7 +69,8 @@ def _attend(
     cos, sin = (wave.to(together.dtype).view(*wave.shape[:-1], 1, -1) for wave in turn)
     query, key = (_turn(together[:, :, part], cos, sin).transpose(1, 2) for part in (0, 1))
     attended: torch.Tensor = attend(query * attention.scaling, key, together[:, :, 2].transpose(1, 2), causal)
-    return attended.transpose(1, 2).reshape(batch, length, width)
+    flat: torch.Tensor = attended.transpose(1, 2).reshape(batch, length, width)
+    return flat
 
 
 def _turn(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -132,7 +133,8 @@ class _Norm(torch.autograd.Function):
         scale: torch.Tensor = (length.square() / hidden.shape[-1] + epsilon).rsqrt().to(hidden.dtype)
         unit: torch.Tensor = hidden * scale
         context.save_for_backward(unit, scale, weight)
-        return unit * weight.to(hidden.dtype)
+        scaled: torch.Tensor = unit * weight.to(hidden.dtype)
+        return scaled
 
     @staticmethod
     def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
