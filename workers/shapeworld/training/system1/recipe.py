@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from backend.domain.errors import BadInput
 from workers.shapeworld.training import thinkers
 from workers.shapeworld.training.system1 import model
 from workers.shapeworld.training.system1.batches import Batch, System1Source
@@ -54,7 +55,7 @@ PHASES = (
 class System1Trainee(Trainee):
     def __init__(self, seed: int, device: str) -> None:
         if device != "cpu":
-            raise ValueError("System 1 is trained on the CPU")
+            raise BadInput("System 1 is trained on the CPU only so far; train it with --device cpu")
         torch.manual_seed(seed)
         self.phases, self.source = PHASES, System1Source(seed)
         self.encoder = Encoder(MAX_PIXELS)

@@ -1,0 +1,59 @@
+"""One 5 s clip through the whole pipeline: `python -m benchmarks.clip_seconds`.
+
+A clip of each kind of the proving ground's medium level that lasts 5 s, at 12 and at 24 frames a second, on the
+machine as it is. Prints medians of repeats, and last one JSON line; the ratio is the median clip's time over 4 s.
+"""
+
+import json
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+from backend.domain.runs import Mode
+from backend.profiles import load_profile
+from backend.settings import PipelineSettings
+from workers.pipeline.omni import load_pipeline
+from workers.shapeworld.world import video
+from workers.shapeworld.world.levels import MEDIUM
+from workers.shapeworld.world.make import Example, make_scene
+from workers.shapeworld.world.queries import Kind
+
+REPEATS = 3
+CLIP_S = 5.0
+TARGET_S = 4.0
+FRAME_RATES = (12, 24)
+
+
+def example_of(kind: Kind, first_seed: int) -> Example:
+    """The first one from that seed on that lasts as long as is wanted."""
+    examples = (make_scene(seed, kind, MEDIUM) for seed in count(first_seed))
+    return next(example for example in examples if example.scene.duration_s == CLIP_S)
+
+
+def main() -> None:
+    pipeline = load_pipeline(load_profile("shapeworld"), PipelineSettings())
+    detail: dict[str, dict[str, float]] = {str(rate): {} for rate in FRAME_RATES}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        for kind in Kind:
+            example = example_of(kind, 2000)
+            for rate in FRAME_RATES:
+                video.write(replace(example.scene, frame_rate=rate), path)
+                seconds = []
+                for _ in range(REPEATS):
+                    begin = time.perf_counter()
+                    found = pipeline.annotate(path, example.question.text, Mode(example.question.mode))
+                    seconds.append(time.perf_counter() - begin)
+                detail[str(rate)][kind.value] = round(statistics.median(seconds), 2)
+                print(f"{kind} {rate}/s: {detail[str(rate)][kind.value]} s {found.timings_s}")
+    medians = {rate: round(statistics.median(values.values()), 2) for rate, values in detail.items()}
+    ratio = round(max(medians.values()) / TARGET_S, 3)
+    result = {"benchmark": "clip_seconds", "ratio": ratio, "target": 1.0, "ok": ratio <= 1.0}
+    print(json.dumps(result | {"detail": {"median_s": medians, "by_kind_s": detail}}))
+
+
+if __name__ == "__main__":
+    main()
