@@ -11,10 +11,10 @@ from backend.db.repositories import videos as video_rows
 from backend.domain.annotation import Annotation, Box, Detection, Keyframe, Mask, Track, VideoProbe
 from backend.domain.runs import Mode, RunStatus
 from backend.ports import ObjectVersion
-from backend.services import ingest, projects, runs, videos
+from backend.services import ingest, projects, results, runs, videos
 from backend.services.projects import InstructionSpec, Source
 from backend.services.runs import Claim
-from backend.settings import BrokerSettings, DatabaseSettings, Settings
+from backend.settings import BrokerSettings, DatabaseSettings, LabelStudioSettings, Settings
 
 BUCKET = "premask"
 
@@ -69,6 +69,17 @@ def ready_run(container: Container, key: str = "in/a.mp4") -> int:
 def claim(container: Container, run_id: int, worker: str = "w1") -> Claim | None:
     with container.transaction() as session:
         return runs.claim(session, run_id, worker, container.settings.worker)
+
+
+def recorded_run(container: Container, labeling: LabelStudioSettings) -> int:
+    """A recorded run with a pending publication to Label Studio's project 5."""
+    make_project(container, label_studio_project_id=5)
+    run_id = ready_run(container)
+    taken = claim(container, run_id)
+    assert taken is not None
+    with container.transaction() as session:
+        results.record(session, run_id, taken.fence, annotation(), IMAGE_KEYS, labeling)
+    return run_id
 
 
 def status_of(container: Container, run_id: int) -> tuple[str, int, str | None]:

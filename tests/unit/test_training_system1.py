@@ -212,7 +212,7 @@ def test_the_fast_way_through_the_model_is_the_models_own(listening: bool) -> No
         embedded = model.embed(thinker, coder, ids, vision, heard)
         hidden = thinkers.read(thinker, embedded, coder.positions(thinker, ids, 1, (rows, columns)))
         fast = thinker.lm_head(hidden[-1])
-        thinkers.set_training(thinker, False)
+        thinker.eval()
         own = thinker(**{**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}).logits
     torch.testing.assert_close(fast, own, atol=2e-3, rtol=1e-3)
 

@@ -17,7 +17,6 @@ from workers.shapeworld.training.thinkers import (
     read,
     save_checkpoint,
     see,
-    set_training,
 )
 
 SIZE = ThinkerSize(
@@ -82,7 +81,7 @@ def test_reading_is_the_real_forward(tokenizer: Any, thinker: Any) -> None:
     at_picture = encoded["input_ids"] == tokenizer.convert_tokens_to_ids(thinkers.IMAGE)
     states = read(thinker, embedded.masked_scatter(at_picture[..., None], tokens), positions)
     assert len(states) == SIZE.layers + 1
-    set_training(thinker, False)
+    thinker.eval()
     assert torch.allclose(thinker.lm_head(states[-1]), thinker(**encoded).logits, atol=1e-4)
 
 

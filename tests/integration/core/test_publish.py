@@ -14,7 +14,6 @@ from backend.domain.errors import BadInput, Misconfigured, NotFound, ServiceUnav
 from backend.domain.runs import Mode, RunStatus
 from backend.domain.tracks import interpolate
 from backend.ports import PublicationItem, PublishedTask, Returned
-from backend.services import results
 from backend.services.publish import publish_run
 from backend.settings import LabelStudioSettings, StorageSettings
 from tests.factories import core
@@ -59,13 +58,7 @@ def raising(error: Exception) -> Callable[[PublicationItem], PublishedTask]:
 @pytest.fixture
 def run_id(container: Container) -> int:
     """A recorded run with a pending publication to Label Studio's project 5."""
-    core.make_project(container, label_studio_project_id=5)
-    run_id = core.ready_run(container)
-    claim = core.claim(container, run_id)
-    assert claim is not None
-    with container.transaction() as session:
-        results.record(session, run_id, claim.fence, core.annotation(), core.IMAGE_KEYS, LABELING)
-    return run_id
+    return core.recorded_run(container, LABELING)
 
 
 def publish(container: Container, tool: RecordingTool, run_id: int) -> None:

@@ -15,7 +15,7 @@ from backend.domain.corrections import BoxTrack, Change, Layer
 from backend.domain.errors import NotFound
 from backend.domain.tracks import BoxKeyframe
 from backend.ports import PublicationItem, PublishedTask, Returned
-from backend.services import results, reviews
+from backend.services import reviews
 from backend.settings import LabelStudioSettings, StorageSettings
 from tests.factories import core
 
@@ -57,12 +57,8 @@ class Desk:
 @pytest.fixture
 def run_id(container: Container) -> int:
     """A recorded run whose publication to Label Studio's project 5 was made."""
-    core.make_project(container, label_studio_project_id=5)
-    run_id = core.ready_run(container)
-    claim = core.claim(container, run_id)
-    assert claim is not None
+    run_id = core.recorded_run(container, LABELING)
     with container.transaction() as session:
-        results.record(session, run_id, claim.fence, core.annotation(), core.IMAGE_KEYS, LABELING)
         session.execute(update(Publication).values(state="published", task_id=70, prediction_id=700))
     return run_id
 

@@ -5,9 +5,11 @@ with.
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from enum import StrEnum
 from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 from backend.domain.errors import BadInput
 from backend.profiles import ModelProfile
@@ -18,6 +20,8 @@ from workers.shapeworld.evaluation.scores import Case, ClipScore, Part, level_of
 from workers.shapeworld.world.levels import LEVELS
 from workers.shapeworld.world.queries import Kind
 from workers.shapeworld.world.splits import SEEDS, Split
+
+_Member = TypeVar("_Member", bound=StrEnum)
 
 #: Of a process of the pool.
 _pipeline: OmniPipeline | None = None
@@ -41,10 +45,19 @@ def seeds(text: str | None, split: str) -> range:
 
 def kinds(names: list[str] | None) -> tuple[Kind, ...]:
     """The kinds of these names, all of them if there are none. Raises `BadInput`."""
+    return _named(Kind, names)
+
+
+def parts(names: list[str] | None) -> tuple[Part, ...]:
+    """The parts of these names, all of them if there are none. Raises `BadInput`."""
+    return _named(Part, names)
+
+
+def _named(members: type[_Member], names: list[str] | None) -> tuple[_Member, ...]:
     try:
-        return tuple(Kind(name) for name in names or Kind)
+        return tuple(members(name) for name in names or members)
     except ValueError as error:
-        raise BadInput(f"{error}; there are: {', '.join(Kind)}") from error
+        raise BadInput(f"{error}; there are: {', '.join(members)}") from error
 
 
 def level(name: str | None) -> str | None:
@@ -52,14 +65,6 @@ def level(name: str | None) -> str | None:
     if name is not None and name not in LEVELS:
         raise BadInput(f"there is no level {name!r}; there are: {', '.join(LEVELS)}")
     return name
-
-
-def parts(names: list[str] | None) -> tuple[Part, ...]:
-    """The parts of these names, all of them if there are none. Raises `BadInput`."""
-    try:
-        return tuple(Part(name) for name in names or Part)
-    except ValueError as error:
-        raise BadInput(f"{error}; there are: {', '.join(Part)}") from error
 
 
 def cases(seeds: Iterable[int], kinds: Iterable[Kind] = tuple(Kind), level: str | None = None) -> list[Case]:

@@ -159,7 +159,7 @@ def make_thinker(tokenizer: Qwen2Tokenizer, size: ThinkerSize) -> Any:
     if size.vision_begins_alike:
         for block in thinker.visual.blocks:
             _begin_alike(block.attn.q, block.attn.k)
-    set_training(thinker, True)
+    thinker.train()
     return thinker
 
 
@@ -200,11 +200,6 @@ def _config(tokenizer: Qwen2Tokenizer, size: ThinkerSize) -> Any:
         vision_start_token_id=token_id("<|vision_bos|>"), vision_end_token_id=token_id("<|vision_eos|>"),
         user_token_id=0, position_id_per_seconds=size.position_id_per_seconds, tie_word_embeddings=True,
     )  # fmt: skip
-
-
-def set_training(thinker: Any, training: bool) -> None:
-    """Training mode, or evaluation mode as `generate` needs it."""
-    thinker.train(training)
 
 
 def resized_px(size: tuple[int, int], patch_px: int, pixels: int) -> tuple[int, int]:

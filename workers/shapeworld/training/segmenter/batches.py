@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from workers.shapeworld.training.boxes import box_of
 from workers.shapeworld.training.segmenter.moments import Moments, Spacing, pick
 from workers.shapeworld.training.trainee import Phase, Source
 from workers.shapeworld.world.levels import EASY, HARD, MEDIUM, Level
@@ -142,14 +143,6 @@ class _Clip(NamedTuple):
         found = np.zeros(_THINGS_MAX + 1, np.int64)
         found[1 : len(names) + 1] = [1 + known.index(name) for name in names]
         return found
-
-
-def box_of(mask: NDArray[Any]) -> tuple[float, float, float, float]:
-    """Corners of the mask's pixels, right and lower ones exclusive; zeros without any."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
-        return 0.0, 0.0, 0.0, 0.0
-    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
 def _training_examples(rng: np.random.Generator) -> Iterator[Example]:

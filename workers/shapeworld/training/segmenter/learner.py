@@ -48,7 +48,7 @@ class SegmenterTrainee(Trainee):
         groups = [{"params": decayed, "weight_decay": 0.01}, {"params": free, "weight_decay": 0.0}]
         return [torch.optim.AdamW([group | {"scale": 1.0} for group in groups], betas=(0.9, 0.98))]
 
-    def loss(self, phase: Phase, step: int, batch: Any) -> tuple[torch.Tensor, Figures]:  # noqa: ARG002
+    def loss(self, phase: Phase, step: int, batch: Any) -> tuple[torch.Tensor, Figures]:  # noqa: ARG002 (the base class names it)
         if phase.option("fill"):
             found = self._fill(batch)
             return found.loss, {"loss": float(found.loss.detach()), "iou": float(found.iou.mean())}

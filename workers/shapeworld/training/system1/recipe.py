@@ -75,7 +75,7 @@ class System1Trainee(Trainee):
             muon.add_param_group({"params": fast, "scale": phase.option("vision")})
         return [adam, muon]
 
-    def loss(self, phase: Phase, step: int, batch: Batch) -> tuple[torch.Tensor, Figures]:  # noqa: ARG002
+    def loss(self, phase: Phase, step: int, batch: Batch) -> tuple[torch.Tensor, Figures]:  # noqa: ARG002 (the base class names it)
         parts = self.thinker, self.heads, self.encoder
         with torch.autocast("cpu", dtype=torch.bfloat16):
             losses = model.watch(*parts, batch, phase) if batch.clips else model.look(*parts, batch)
@@ -89,9 +89,9 @@ class System1Trainee(Trainee):
         """Of answers about whole validation clips; nothing before these are trained."""
         if not phase.option("clips"):
             return {}
-        thinkers.set_training(self.thinker, False)
+        self.thinker.eval()
         figures = self._validation.judge(self.thinker)
-        thinkers.set_training(self.thinker, True)
+        self.thinker.train()
         return figures
 
     def save(self, folder: Path) -> None:

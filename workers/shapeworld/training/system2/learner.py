@@ -74,7 +74,7 @@ class System2Trainee(Trainee):
         self._thinker.get_input_embeddings().requires_grad_(True)
         return make_optimizers(self._thinker, self._heads, muon_scale=_MUON_SCALE)
 
-    def loss(self, phase: Phase, step: int, batch: Batch) -> tuple[torch.Tensor, Figures]:  # noqa: ARG002
+    def loss(self, phase: Phase, step: int, batch: Batch) -> tuple[torch.Tensor, Figures]:  # noqa: ARG002 (the base class names it)
         device = self._device
         images = torch.from_numpy(batch.images).to(device)
         rows, columns = images.shape[1] // CELL_PX, images.shape[2] // CELL_PX

@@ -6,12 +6,12 @@ boxes of what is seen of a thing, from left to right.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from workers.shapeworld.training.boxes import box_of
 from workers.shapeworld.world.levels import LEVELS, Level
 from workers.shapeworld.world.render import Frame, frames_at
 from workers.shapeworld.world.scene import Scene
@@ -84,14 +84,9 @@ def _picture(scene: Scene, frame: Frame, size: tuple[int, int]) -> Picture:
     boxes = np.zeros((count, 4), np.float32)
     seen_px = np.bincount(frame.labels.ravel(), minlength=count + 1)[1:]
     for index in np.flatnonzero(seen_px):
-        boxes[index] = _bounds(frame.labels == index + 1) * scale
+        boxes[index] = np.multiply(box_of(frame.labels == index + 1), scale)
     visible = seen_px / np.maximum(frame.whole_px, 1)
     return Picture(scene.things, scene.level, image, owners, boxes, visible)
-
-
-def _bounds(mask: NDArray[Any]) -> NDArray[np.float64]:
-    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
-    return np.asarray([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
 
 
 def ask(rng: np.random.Generator, picture: Picture, later: bool = False) -> Asked | None:

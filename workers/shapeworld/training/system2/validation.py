@@ -17,6 +17,7 @@ from backend.domain.annotation import Box
 from backend.profiles import System2Profile, Weights
 from workers.pipeline.system2 import Grounding, System2
 from workers.pipeline.thinker import Thinker
+from workers.shapeworld.training.boxes import box_of
 from workers.shapeworld.training.system2.batches import MAX_PIXELS
 from workers.shapeworld.training.system2.language import PROMPTS
 from workers.shapeworld.training.system2.pictures import GONE_SHARE, SEEN_SHARE
@@ -60,8 +61,7 @@ def case(seed: int, kind: Kind, level: Level) -> Case | None:
         mask = frame.labels == target + 1
         if not mask.sum() / max(frame.whole_px[target], 1) > GONE_SHARE:
             return None
-        columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
-        boxes.append(Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)))
+        boxes.append(Box(*box_of(mask)))
     return Case(frame.image, description, tuple(boxes), len(example.scene.things))
 
 
