@@ -27,6 +27,9 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the training; one that was stopped goes on.")],
     seed: Annotated[int, typer.Option(min=0, help="Of the weights and of the scenes.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    eyes: Annotated[
+        Path | None, typer.Option(help="System 1 only: the checkpoint of the System 2 it begins with.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Of the training itself, on a CPU.")] = 1,
     loaders: Annotated[int, typer.Option(min=0, help="Processes that render ahead.")] = 1,
     minutes: Annotated[float | None, typer.Option(help="Stop after that time; the next call goes on.")] = None,
@@ -35,7 +38,7 @@ def train(
     from workers.shapeworld.training.command import train as run
 
     finished = run(
-        model, out, seed=seed, device=device, threads=threads, loaders=loaders,
+        model, out, seed=seed, device=device, eyes=eyes, threads=threads, loaders=loaders,
         stop_after_s=None if minutes is None else minutes * 60,
     )  # fmt: skip
     done = f"the checkpoint is {out / 'checkpoint'}" if finished else "stopped and saved; the same command goes on"

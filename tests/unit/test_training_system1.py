@@ -16,7 +16,8 @@ from workers.shapeworld.training import thinkers
 from workers.shapeworld.training.system1 import model, pictures, scenes, sightings, words
 from workers.shapeworld.training.system1.batches import Sounds, System1Source, Turn, hear
 from workers.shapeworld.training.system1.recipe import MAX_PIXELS, trainee
-from workers.shapeworld.training.system1.tokens import Encoder
+from workers.shapeworld.training.system1.tokens import ANY_MOMENT, Encoder
+from workers.shapeworld.training.system1.validation import MAX_NEW_TOKENS
 from workers.shapeworld.training.trainee import Phase
 from workers.shapeworld.world.observe import observe
 from workers.shapeworld.world.queries import Kind
@@ -25,6 +26,7 @@ from workers.shapeworld.world.sound import SAMPLE_RATE
 from workers.shapeworld.world.splits import HELD_OUT_PAIRS
 
 SCENES = scenes.Scenes(0, 60)
+EYES = Path("workers/shapeworld/checkpoints/system2")
 SECONDS = sightings.FRAME_COUNT / sightings.NOMINAL_FPS
 
 
@@ -73,7 +75,7 @@ def _from_list(sample: scenes.Sample) -> tuple[int, ...] | None:
     if query.kind is Kind.FASTEST:
         return _most([thing.speed for thing in found])
     if query.kind is Kind.APPEARS_LAST:
-        return _most([thing.first_frame for thing in found])
+        return _most([thing.first_moment for thing in found])
     if query.kind is Kind.RELATION:
         anchors = [thing for thing in found if words._is_like(thing.look, query.look or thing.look)]
         return _beside(anchors[0], found, str(query.toward)) if anchors else ()
@@ -89,8 +91,8 @@ def _beside(anchor: sightings.Sighting, found: tuple[sightings.Sighting, ...], s
     return tuple(
         index
         for index, thing in enumerate(found)
-        if sign * (thing.first_place[axis] - anchor.first_place[axis]) > 0
-        and sign * (thing.last_place[axis] - anchor.last_place[axis]) > 0
+        if (both := [(a, b) for a, b in zip(thing.trace, anchor.trace, strict=True) if a and b])
+        and all(sign * (a[axis] - b[axis]) > 0 for a, b in both)
     )
 
 
@@ -162,7 +164,7 @@ def _brightness(frames: NDArray[np.uint8], tokens: NDArray[np.bool_]) -> float:
 APART = Phase("apart", 4, 1e-3, options={"stream": 1, "scenes": 2, "of_one": 2, "readings": 2, "listen_every": 2})
 WHOLE = Phase(
     "whole", 4, 1e-3,
-    options={"stream": 2, "clips": 3, "readings": 2, "listen_every": 2, "match": 1, "track": 1, "rare": 2},
+    options={"stream": 2, "clips": 3, "readings": 2, "listen_every": 2, "match": 1, "point": 1},
 )  # fmt: skip
 
 
@@ -176,18 +178,29 @@ def test_a_batch_depends_on_seed_phase_and_step_alone(phase: Phase) -> None:
     assert source.batch(phase, 3).readings != first.readings
 
 
-def test_a_token_at_the_first_sight_of_its_thing_has_the_place_of_that_sight() -> None:
-    """Which ties tokens to clips and things, also in mirrored clips."""
+def test_pointers_lead_from_the_list_to_tokens_that_show_what_it_is_about_to_say() -> None:
+    """Cells and looks as they are said, against the truth of the tokens pointed at; also in mirrored clips."""
     batch = System1Source(5).batch(replace(WHOLE, options={**(WHOLE.options or {}), "clips": 8}), 1)
-    assert batch.first_sights is not None
-    near = []
-    for piece, thing in enumerate(batch.pieces.thing):
-        sights = batch.first_sights[piece // sightings.MOMENT_COUNT][thing]
-        first = batch.pieces.there[piece] & (sights[..., 0] // 2 == piece % sightings.MOMENT_COUNT)
-        off = np.abs(batch.pieces.place[piece] - sights[..., 1:]).max(-1)
-        near += (off[first] <= 2).tolist()
-    assert len(near) > 20
-    assert np.mean(near) > 0.9
+    assert batch.listed is not None
+    coder, pieces = encoder(), batch.pieces
+    ids, _ = coder.watched(batch.clips, int(np.prod(pieces.there.shape[1:])), 0)
+    points = coder.pointers(ids, torch.from_numpy(batch.listed))
+    shown = model._shows(pieces, points)
+    words_next = coder.tokenizer.convert_ids_to_tokens(ids[points.row, points.position + 1])
+    place = torch.from_numpy(pieces.place).view(len(batch.clips), -1, 2)
+    color = torch.from_numpy(pieces.colors).view(len(batch.clips), -1, len(words.COLOR_WORDS) + 1)
+    looks, cells = 0, 0
+    for n, word in enumerate(words_next):
+        row, there = int(points.row[n]), shown[n]
+        if word in words.COLOR_WORDS:
+            looks += 1
+            assert words.COLOR_WORDS[int(color[row, there].mean(0)[:-1].argmax())] == word
+        if points.moment[n] != ANY_MOMENT and there.any():
+            column, line = (int(part) for part in word.removeprefix(" @").split("."))
+            cells += 1
+            assert place[row, there].unique(dim=0).tolist() == [[column, line]]
+    assert looks == sum(turn.completion.split(words.CHOICE)[0].count(")") for turn in batch.clips)
+    assert cells > 5 * looks
 
 
 @pytest.mark.parametrize("listening", [False, True])
@@ -246,10 +259,10 @@ def test_of_a_given_list_the_marks_the_choice_and_the_answer_are_learned() -> No
 
 def test_a_near_place_costs_less_than_a_far_one_and_a_wrong_colour_is_wrong() -> None:
     coder = encoder()
-    x = coder.ids(words.XS)
-    near = coder.nearness[x[5]]
-    assert near[x[5]] > near[x[6]] > near[x[9]]
-    assert near[x].sum().item() == pytest.approx(1, abs=1e-5)
+    here, beside, below, far = (coder.cells[words.cell(place)] for place in ((5, 3), (6, 3), (5, 4), (6, 5)))
+    near = coder.nearness[here]
+    assert near[here] > near[beside] == near[below] > near[far]
+    assert near[coder.cells].sum().item() == pytest.approx(1, abs=1e-5)
     red, green = coder.ids(words.COLOR_WORDS[:2])
     assert (coder.nearness[red, red].item(), coder.nearness[red, green].item()) == (1, 0)
 
@@ -259,12 +272,12 @@ def test_all_words_of_a_completion_are_single_tokens() -> None:
     assert len(coder.ids(words.PIECES)) == len(set(words.PIECES))
     for sample in samples()[:50]:
         tokens = coder.tokenizer.tokenize(sample.completion)
-        assert len(tokens) < 40 + 16 * len(sample.sightings)
+        assert len(tokens) < min(40 + 20 * len(sample.sightings), MAX_NEW_TOKENS)
 
 
 def test_a_look_in_the_list_is_named_if_the_instruction_or_the_sound_says_it() -> None:
     coder = encoder()
-    listed = "1) red plain star 0.00s x3 y3 3.75s x3 y3 v0 still behind blue star no 2) blue plain ring thus none"
+    listed = "1) red plain star @3.3 @3.4 - since0 v0 still behind blue star no 2) blue plain ring thus none"
     for asked, heard, named in (
         ("all stars", "", [" star", " star"]),
         ("the blue shape", "", [" blue", " blue"]),
@@ -293,7 +306,7 @@ def test_half_of_a_cut_sounds_where_anything_does(seed: int) -> None:
 
 
 def test_the_towers_matrices_go_faster_where_the_phase_says_so() -> None:
-    learner = trainee(0, "cpu")
+    learner = trainee(0, "cpu", EYES)
     _, plain = learner.begin(Phase("plain", 1, 1e-3))
     _, muon = learner.begin(Phase("fast", 1, 1e-3, options={"vision": 3}))
     assert [group["scale"] for group in plain.param_groups] == [1.0]
@@ -305,7 +318,7 @@ def test_the_towers_matrices_go_faster_where_the_phase_says_so() -> None:
 
 
 def test_a_step_of_each_phase_lowers_the_loss_of_its_batch() -> None:
-    learner = trainee(0, "cpu")
+    learner = trainee(0, "cpu", EYES)
     for phase in (APART, WHOLE):
         batch = learner.source.batch(phase, 1)
         optimizers, losses = learner.begin(phase), []
@@ -321,7 +334,7 @@ def test_a_step_of_each_phase_lowers_the_loss_of_its_batch() -> None:
 
 
 def test_the_checkpoint_is_small_and_has_no_auxiliary_heads(tmp_path: Path) -> None:
-    learner = trainee(0, "cpu")
+    learner = trainee(0, "cpu", EYES)
     learner.save(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
     assert {value.dtype for value in weights.values()} == {torch.bfloat16}

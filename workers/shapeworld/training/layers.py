@@ -57,6 +57,30 @@ def read(thinker: Any, embeddings: torch.Tensor, position_ids: torch.Tensor) -> 
     return (*states, norm(model.norm, hidden))
 
 
+def attention_log_shares(
+    thinker: Any, layer: int, hidden: torch.Tensor, position_ids: torch.Tensor, heads: int, first: int
+) -> torch.Tensor:
+    """How the first `heads` of a layer of the language model share their attention: (B, heads, L - first, L)
+    logarithms, float32, for the queries from position `first` on. `hidden` (B, L, width) as the layer gets it.
+
+    For losses on attention itself, which `read` doesn't give out.
+    """
+    block = thinker.model.layers[layer]
+    attention, states = block.self_attn, norm(block.input_layernorm, hidden)
+    cos, sin = (wave.to(states.dtype)[:, None] for wave in thinker.model.rotary_emb(hidden, position_ids))
+
+    def project(part: Any, some: torch.Tensor) -> torch.Tensor:
+        channels = heads * attention.head_dim
+        flat = linear(some, part.weight[:channels], part.bias[:channels])
+        return flat.view(*some.shape[:2], heads, -1).transpose(1, 2)
+
+    query = _turn(project(attention.q_proj, states[:, first:]), cos[:, :, first:], sin[:, :, first:])
+    key = _turn(project(attention.k_proj, states), cos, sin)
+    scores = (query * attention.scaling @ key.transpose(-1, -2)).float()
+    later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(first + 1)
+    return scores.masked_fill(later, -torch.inf).log_softmax(-1)
+
+
 def _attend(
     parts: tuple[Any, Any, Any], attention: Any, hidden: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor],
     causal: bool,

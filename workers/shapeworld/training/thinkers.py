@@ -5,6 +5,7 @@ The model is transformers' own class; `layers` has a faster way through its laye
 """
 
 import copy
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from backend.domain.errors import BadInput
 from workers.pipeline import torchvision_cpu
 from workers.shapeworld.training.layers import MERGE
 from workers.shapeworld.training.layers import read as read
@@ -248,6 +251,31 @@ def make_optimizers(
         lr=1e-3, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw",
     )  # fmt: skip
     return [adam, muon]
+
+
+def take_eyes(thinker: Any, folder: Path) -> str:
+    """Give the Thinker the vision tower of a checkpoint, but for the last layer if the language model has another
+    width. Returns the digest of the checkpoint's weights.
+
+    Raises `BadInput` if the folder holds no such tower.
+    """
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise BadInput(
+            f"no checkpoint in {folder} ({path.name} is missing): train System 2 first and name its checkpoint"
+        )
+    there, own = load_file(path), dict(thinker.visual.named_parameters())
+    last = {name for name in own if name.startswith("merger.mlp.2.")}
+    found = {name: there.get(f"visual.{name}", there.get(f"thinker.visual.{name}")) for name in own}
+    if wrong := [
+        name for name, eye in found.items() if name not in last and (eye is None or eye.shape != own[name].shape)
+    ]:
+        raise BadInput(f"{path} holds no eyes for this model: {', '.join(wrong[:3])} missing or of another size")
+    with torch.no_grad():
+        for name, eye in found.items():
+            if eye is not None and eye.shape == own[name].shape:
+                own[name].copy_(eye)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def save_checkpoint(thinker: Any, processor: Qwen2_5OmniProcessor, folder: Path) -> None:

@@ -51,6 +51,8 @@ class Trainee(ABC):
     phases: tuple[Phase, ...]
     source: Source
     modules: torch.nn.ModuleDict
+    #: What it began from, besides the seed: a digest by name.
+    origin: Mapping[str, str] = {}
 
     @abstractmethod
     def begin(self, phase: Phase) -> list[torch.optim.Optimizer]:

@@ -40,15 +40,15 @@ class Sounds:
 @dataclass(frozen=True, slots=True)
 class Batch:
     """`pieces`: of `clips` in order (eight each), or single ones. `readings` have the list given, and no clip.
-    `sounds` belong to the clips, or to nothing; `drill` is sound alone. `first_sights` (clips, 6, 3) are frame and
-    place (x, y) of each thing's first sight, as the lists say them."""
+    `sounds` belong to the clips, or to nothing; `drill` is sound alone. `listed` (clips, 6): of each clip the things
+    in the order of its list."""
 
     pieces: pictures.Pieces
     readings: tuple[Turn, ...]
     clips: tuple[Turn, ...] = ()
     sounds: Sounds | None = None
     drill: Sounds | None = None
-    first_sights: NDArray[np.int64] | None = None
+    listed: NDArray[np.int64] | None = None
 
 
 class System1Source(Source):
@@ -88,8 +88,8 @@ class System1Source(Source):
                 pieces.append(pictures.mirror(pieces[-1]))
         turns = tuple(_turn(sample) for sample in samples)
         heard = hear(rng, samples) if listen else None
-        firsts = np.stack([_first_sights(sample) for sample in samples])
-        return Batch(pictures.join(pieces), self._readings(rng, phase), turns, heard, self._drill(rng, phase), firsts)
+        listed = np.stack([_listed(sample) for sample in samples])
+        return Batch(pictures.join(pieces), self._readings(rng, phase), turns, heard, self._drill(rng, phase), listed)
 
     def _readings(self, rng: np.random.Generator, phase: Phase) -> tuple[Turn, ...]:
         count = int(phase.option("readings"))
@@ -122,11 +122,9 @@ def _turn(sample: Sample) -> Turn:
     return Turn(sample.question.text, sample.completion)
 
 
-def _first_sights(sample: Sample) -> NDArray[np.int64]:
-    found = np.zeros((words.THING_COUNT_MAX, 3), np.int64)
-    for index, thing in enumerate(sample.sightings):
-        found[index] = thing.first_frame, *thing.first_place
-    return found
+def _listed(sample: Sample) -> NDArray[np.int64]:
+    order = words.in_order(sample.sightings)
+    return np.asarray(order + [0] * (words.THING_COUNT_MAX - len(order)))
 
 
 def hear(rng: np.random.Generator, samples: list[Sample]) -> Sounds:

@@ -12,17 +12,22 @@ from torch.nn import functional
 from workers.shapeworld.training import layers, thinkers
 from workers.shapeworld.training.system1 import sightings, words
 from workers.shapeworld.training.system1.batches import Batch, Sounds, Turn
-from workers.shapeworld.training.system1.pictures import NOT_THERE, Pieces
-from workers.shapeworld.training.system1.tokens import Encoder
+from workers.shapeworld.training.system1.pictures import NOT_THERE, TOKEN_PX, Pieces
+from workers.shapeworld.training.system1.tokens import ANY_MOMENT, Encoder, Pointers
 from workers.shapeworld.training.trainee import Phase
 from workers.shapeworld.world.shapes import SHAPES
 
 PATCH_PX = 8
 SIZE = thinkers.ThinkerSize(
-    width=128, layers=4, feed_forward=256, rope_theta=100.0, mrope_section=(6, 5, 5), vision_width=96, vision_layers=3,
-    patch_px=PATCH_PX, audio_width=64, initializer_range=0.06, position_id_per_seconds=2,
+    width=128, layers=4, feed_forward=256, rope_theta=10_000.0, mrope_section=(*[1] * 9, 7), vision_width=96,
+    vision_layers=3, patch_px=PATCH_PX, audio_width=64, initializer_range=0.06, vision_begins_alike=True,
+    position_id_per_seconds=2,
 )  # fmt: skip
 _FAMILIES = (words.COLOR_WORDS, words.SHAPE_WORDS, words.TEXTURE_WORDS)
+#: The heads that learn to look where the list speaks of, and their layer.
+_POINTING_LAYER, _POINTING_HEADS = 2, 2
+#: Radians a cell of the waves that cells' embeddings begin with.
+_CELL_WAVES = 0.7
 #: How much more a token counts where something is in it than where there is ground alone.
 _THERE_WEIGHT = 3.0
 
@@ -42,13 +47,24 @@ class Heads(torch.nn.Module):
         self.ground = torch.nn.Parameter(torch.randn(len(_FAMILIES), width) * 0.06)
         self.scale = torch.nn.Parameter(torch.full((len(_FAMILIES),), 2.0))
         self.motion = torch.nn.Linear(width, 4)
-        self.token_row, self.token_column = torch.nn.Linear(width, 5), torch.nn.Linear(width, 5)
+        side = TOKEN_PX // sightings.PLACE_PX
+        self.token_row = torch.nn.Linear(width, words.ROW_COUNT // side)
+        self.token_column = torch.nn.Linear(width, words.COLUMN_COUNT // side)
         self.moment = torch.nn.Linear(width, sightings.MOMENT_COUNT)
-        self.x, self.y = torch.nn.Linear(width, len(words.XS)), torch.nn.Linear(width, len(words.YS))
+        self.column = torch.nn.Linear(width, words.COLUMN_COUNT)
+        self.row = torch.nn.Linear(width, words.ROW_COUNT)
         self.timbre = torch.nn.Linear(width, len(SHAPES) + 1)
         self.named = torch.nn.Linear(width, 1)
-        sizes = (len(words.FRAMES), len(words.XS), len(words.YS))
-        self.first_sight = torch.nn.ModuleList(torch.nn.Linear(width, size) for size in sizes)
+
+
+def begin_cells(thinker: Any, encoder: Encoder, seed: int) -> None:
+    """Cells that are near each other begin alike: random waves over the picture, as long as a few cells."""
+    draw = torch.Generator().manual_seed(seed)
+    way = torch.randn(2, SIZE.width, generator=draw) * _CELL_WAVES
+    phase = torch.rand(SIZE.width, generator=draw) * 2 * torch.pi
+    waves = torch.cos(encoder.cell_places.float() @ way + phase)
+    with torch.no_grad():
+        thinker.model.embed_tokens.weight[encoder.cells] = waves * 2**0.5 * SIZE.initializer_range
 
 
 def look_loss(heads: Heads, vision: torch.Tensor, embedding: torch.Tensor, encoder: Encoder, pieces: Pieces) -> Losses:
@@ -87,24 +103,38 @@ def place_loss(heads: Heads, hidden: tuple[torch.Tensor, ...], pieces: Pieces) -
     ]
     place = torch.from_numpy(pieces.place).flatten(0, 2)
     there = torch.from_numpy(pieces.there).flatten()
-    for axis, head in enumerate((heads.x, heads.y)):
+    for axis, head in enumerate((heads.column, heads.row)):
         pairs.append((head(hidden[2]), place[:, axis].where(there, NOT_THERE)))
     return torch.stack([functional.cross_entropy(logits.float(), truth) for logits, truth in pairs]).sum()
 
 
-def track_loss(heads: Heads, hidden: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Of video tokens (B * 8 * R * C, width) after the third layer: when and where the token's thing was seen first,
-    which takes following it through the clip."""
-    pieces = batch.pieces
-    assert batch.first_sights is not None
-    clip = torch.arange(pieces.thing.shape[0])[:, None, None] // sightings.MOMENT_COUNT
-    truth = torch.from_numpy(batch.first_sights)[clip, torch.from_numpy(pieces.thing)].flatten(0, 2)
-    there = torch.from_numpy(pieces.there).flatten()
-    losses = [
-        functional.cross_entropy(head(hidden[there]).float(), truth[there, axis])
-        for axis, head in enumerate(heads.first_sight)
-    ]
-    return torch.stack(losses).sum()
+def point_loss(
+    thinker: Any, hidden: torch.Tensor, positions: torch.Tensor, ids: torch.Tensor, encoder: Encoder, batch: Batch
+) -> Losses:
+    """Whether some heads of the third layer look at the thing, at the moment, of which the list is about to speak.
+
+    `hidden` (B, L, width) after the second layer. The loss is the negative logarithm of the attention's share that
+    falls on the right video tokens.
+    """
+    assert batch.listed is not None
+    points = encoder.pointers(ids, torch.from_numpy(batch.listed))
+    right = _shows(batch.pieces, points)
+    first = int(points.position.min())
+    shares = layers.attention_log_shares(thinker, _POINTING_LAYER, hidden, positions, _POINTING_HEADS, first)
+    video = (ids == encoder.video).int().argmax(1)[points.row, None] + torch.arange(right.shape[1])
+    at = shares[points.row[:, None], :, points.position[:, None] - first, video]  # (N, video tokens, heads)
+    share = at.masked_fill(~right[..., None], -torch.inf)[right.any(1)].logsumexp(1)
+    return Losses(-share.mean(), {"point": float(share.detach().exp().mean())})
+
+
+def _shows(pieces: Pieces, points: Pointers) -> torch.Tensor:
+    """(N, video tokens) bool: which video tokens show the thing at the moment."""
+    clips = len(pieces.thing) // sightings.MOMENT_COUNT
+    thing = torch.from_numpy(pieces.thing).view(clips, -1)[points.row]
+    there = torch.from_numpy(pieces.there).view(clips, -1)[points.row]
+    moment = torch.arange(thing.shape[1]) // (thing.shape[1] // sightings.MOMENT_COUNT)
+    when = (moment == points.moment[:, None]) | (points.moment == ANY_MOMENT)[:, None]
+    return there & (thing == points.thing[:, None]) & when
 
 
 def hear_loss(heads: Heads, heard: torch.Tensor, sounds: Sounds) -> Losses:
@@ -124,12 +154,9 @@ def listen(thinker: Any, encoder: Encoder, sounds: Sounds) -> torch.Tensor:
 
 
 def completion_loss(
-    thinker: Any, last: torch.Tensor, ids: torch.Tensor, labels: torch.Tensor, encoder: Encoder, rare: float = 1.0
+    thinker: Any, last: torch.Tensor, ids: torch.Tensor, labels: torch.Tensor, encoder: Encoder
 ) -> Losses:
-    """Of the hidden states (B, L, width) the tokens (B, L) that come next, by the encoder's weights and nearness.
-
-    `rare`: how much more a time counts that isn't the clip's first or last frame, which most things have.
-    """
+    """Of the hidden states (B, L, width) the tokens (B, L) that come next, by the encoder's weights and nearness."""
     follows = labels[:, 1:]
     asked = follows != NOT_THERE
     truth = follows[asked]
@@ -138,14 +165,11 @@ def completion_loss(
     loss = -(encoder.nearness[truth] * logits.log_softmax(-1)).sum(-1)
     chosen = encoder.is_choice[ids[:, :-1][asked]]
     right = logits.argmax(-1) == truth
-    late = encoder.is_late[truth]
-    weight = weight * torch.where(chosen, 4.0, 1.0) * torch.where(late, rare, 1.0)
-    figures = {
-        "choice": float(right[chosen].float().mean()),
-        "mark": float(right[encoder.is_mark[truth]].float().mean()),
-        "token": float(right.float().mean()),
-        "late": float(right[late].float().mean()) if late.any() else 0.0,
-    }
+    weight = weight * torch.where(chosen, 4.0, 1.0)
+    where = {"choice": chosen, "mark": encoder.is_mark[truth], "place": encoder.is_place[truth]}
+    where["nowhere"], where["speed"] = truth == encoder.nowhere, encoder.is_speed[truth]
+    figures = {name: float(right[some].float().mean()) for name, some in where.items() if some.any()}
+    figures["token"] = float(right.float().mean())
     return Losses((loss * weight).sum() / weight.sum(), figures)
 
 
@@ -195,8 +219,7 @@ def look(thinker: Any, heads: Heads, encoder: Encoder, batch: Batch) -> Losses:
 
 
 def watch(thinker: Any, heads: Heads, encoder: Encoder, batch: Batch, phase: Phase) -> Losses:
-    """All losses of whole clips. Phase options: "match" and "track" are the weights of `named_loss` and `track_loss`,
-    "rare" is that of times within the clip."""
+    """All losses of whole clips. Phase options: "match" and "point" are the weights of `named_loss` and `point_loss`."""
     pieces, count = batch.pieces, len(batch.clips)
     _, rows, columns = pieces.there.shape
     vision = _see(thinker, pieces)
@@ -211,15 +234,15 @@ def watch(thinker: Any, heads: Heads, encoder: Encoder, batch: Batch, phase: Pha
     positions = encoder.positions(thinker, ids, count, (rows, columns))
     hidden = thinkers.read(thinker, embed(thinker, encoder, ids, vision, heard), positions)
     place = place_loss(heads, tuple(state[ids == encoder.video] for state in hidden[:3]), pieces)
-    said = completion_loss(thinker, hidden[-1], ids, labels, encoder, phase.option("rare", 1.0))
-    figures = figures | said.figures | {"said": float(said.total.detach()), "place": float(place.detach())}
+    said = completion_loss(thinker, hidden[-1], ids, labels, encoder)
+    figures = figures | said.figures | {"said": float(said.total.detach()), "where": float(place.detach())}
     total = total + said.total + 0.1 * place
     if phase.option("match"):
         named = named_loss(heads, hidden[2], ids, encoder)
         total, figures = total + phase.option("match") * named.total, figures | named.figures
-    if phase.option("track"):
-        track = track_loss(heads, hidden[3][ids == encoder.video], batch)
-        total, figures = total + phase.option("track") * track, figures | {"track": float(track.detach())}
+    if phase.option("point"):
+        point = point_loss(thinker, hidden[2], positions, ids, encoder, batch)
+        total, figures = total + phase.option("point") * point.total, figures | point.figures
     return Losses(total, figures)
 
 

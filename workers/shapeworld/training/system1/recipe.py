@@ -1,12 +1,11 @@
 """The recipe: phases by steps, and System 1 as a trainee of the loop.
 
-- `apart`: the towers learn to see and to hear from single pieces, while the language model learns to choose from given
-  lists; they share the words' embeddings alone. `see` goes on with the towers, whose matrices take a higher rate:
-  shapes are learned last of all looks.
-- `few`, `together`: whole clips, first with one or two things, then with any number; some given lists besides.
-- `match`: the same with more lists, and the comparison of looks with the instruction taught by a head of its own.
-- `finish`: things are followed through the clip (again a head of its own), and times within the clip count more than
-  its first and last frame, which most things have.
+It begins with System 2's eyes, as both of the paper's systems begin as one Qwen2.5-Omni.
+
+- `apart`: the eyes learn the smaller pictures and what moves, the ears to hear, while the language model learns to
+  choose from given lists; they share the words' embeddings alone.
+- `few`, `whole`: whole clips, first with one or two things, then with any number; given lists besides. Heads of the
+  third layer are taught to look where the list speaks of.
 """
 
 from pathlib import Path
@@ -21,45 +20,39 @@ from workers.shapeworld.training.system1.tokens import Encoder
 from workers.shapeworld.training.system1.validation import Validation
 from workers.shapeworld.training.trainee import Figures, Phase, Trainee
 
-MAX_PIXELS = 4096
+MAX_PIXELS = 9216
 PHASES = (
     Phase(
-        "apart", 600, 2e-3, warmup=50,
-        options={"stream": 1, "scenes": 24, "of_one": 3, "readings": 32, "listen_every": 6},
-    ),
-    Phase("see", 200, 2e-3, warmup=20, options={"stream": 2, "scenes": 24, "of_one": 3, "drill": 12, "vision": 3}),
-    Phase(
-        "few", 120, 2e-3, warmup=50, decay=0,
-        options={"stream": 3, "clips": 24, "readings": 8, "listen_every": 10, "drill": 8, "things_max": 2, "vision": 2},
+        "apart", 300, 2e-3, warmup=50, decay=0,
+        options={"stream": 1, "scenes": 16, "of_one": 3, "readings": 32, "listen_every": 6, "drill": 8, "vision": 3},
     ),
     Phase(
-        "together", 228, 2e-3, warmup=50, decay=0,
-        options={"stream": 4, "clips": 24, "readings": 8, "listen_every": 10, "drill": 8, "vision": 2},
-    ),
-    Phase(
-        "match", 560, 2e-3, warmup=20, decay=0.7,
+        "few", 100, 2e-3, warmup=50, decay=0,
         options={
-            "stream": 5, "clips": 24, "readings": 24, "listen_every": 10, "drill": 4, "vision": 2, "match": 1,
+            "stream": 2, "clips": 16, "readings": 16, "listen_every": 10, "drill": 8, "things_max": 2, "vision": 2,
+            "match": 1, "point": 1,
         },
     ),
     Phase(
-        "finish", 1500, 2e-3, warmup=50,
+        "whole", 3000, 2e-3, warmup=20, decay=0.5,
         options={
-            "stream": 6, "clips": 24, "readings": 16, "listen_every": 10, "drill": 4, "vision": 2, "match": 1,
-            "track": 0.3, "rare": 6,
+            "stream": 3, "clips": 16, "readings": 16, "listen_every": 10, "drill": 8, "vision": 2, "match": 1,
+            "point": 1,
         },
     ),
 )  # fmt: skip
 
 
 class System1Trainee(Trainee):
-    def __init__(self, seed: int, device: str) -> None:
+    def __init__(self, seed: int, device: str, eyes: Path) -> None:
         if device != "cpu":
             raise BadInput("System 1 is trained on the CPU only so far; train it with --device cpu")
         torch.manual_seed(seed)
         self.phases, self.source = PHASES, System1Source(seed)
         self.encoder = Encoder(MAX_PIXELS)
         self.thinker = thinkers.make_thinker(self.encoder.tokenizer, model.SIZE)
+        self.origin = {"eyes": thinkers.take_eyes(self.thinker, eyes)}
+        model.begin_cells(self.thinker, self.encoder, seed)
         self.heads = model.Heads(model.SIZE.width)
         self._validation = Validation(self.encoder)
         self.modules = torch.nn.ModuleDict({"thinker": self.thinker, "heads": self.heads})
@@ -98,6 +91,9 @@ class System1Trainee(Trainee):
         thinkers.save_checkpoint(self.thinker, self.encoder.processor, folder)
 
 
-def trainee(seed: int, device: str) -> Trainee:
-    """System 1 from nothing. Raises ValueError for another device than "cpu"."""
-    return System1Trainee(seed, device)
+def trainee(seed: int, device: str, eyes: Path) -> Trainee:
+    """System 1 from the eyes of a System 2, a checkpoint folder, and nothing else.
+
+    Raises `BadInput` for another device than "cpu", and for a folder without such eyes.
+    """
+    return System1Trainee(seed, device, eyes)

@@ -1,6 +1,6 @@
 """Sightings: what the list in System 1's reasoning says of each thing, measured on the frames it is shown.
 
-Lengths are pixels of the picture as the model gets it, times are sampled frames; no words here.
+Lengths are pixels of the picture as the model gets it, times are moments (pairs of sampled frames); no words here.
 """
 
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ from workers.shapeworld.world.things import Look, describe
 FRAME_COUNT, NOMINAL_FPS = 16, 4.0
 #: Two frames are one token in time, and one moment of the answer.
 MOMENT_COUNT = FRAME_COUNT // 2
-#: (width, height) of the picture that the profile's 4096 pixels become, by the view's width over height.
+#: (width, height) of the picture that the profile's 9216 pixels become, by the view's width over height.
 SIZES_PX = {
-    Fraction(1): (64, 64),
-    Fraction(4, 3): (64, 48),
-    Fraction(16, 9): (80, 48),
-    Fraction(3, 4): (48, 64),
+    Fraction(1): (96, 96),
+    Fraction(4, 3): (96, 80),
+    Fraction(16, 9): (112, 64),
+    Fraction(3, 4): (80, 96),
 }
-#: Positions are said in steps of so many pixels.
-PLACE_PX = 4
+#: Places are said as cells of so many pixels.
+PLACE_PX = 8
 #: Way over the whole clip (shares of the shorter side) from which each speed is said; slower is 0.
 SPEEDS = (0.03, 0.06, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8, 1.12, 1.6, 2.2)
 #: A way this long is said to have a direction, if it is this straight.
@@ -37,19 +37,23 @@ _HIDDEN_MIN = 0.35
 SHOWN_MIN = 0.6
 
 
+Place = tuple[int, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """One thing as the list has it. `first` and `last`: sampled frame (0 to 15) and place (x, y in `PLACE_PX`)."""
+    """One thing as the list has it. `trace`: its cell (column, row) at each moment, None where it isn't seen."""
 
     look: Look
-    first_frame: int
-    first_place: tuple[int, int]
-    last_frame: int
-    last_place: tuple[int, int]
+    trace: tuple[Place | None, ...]
     speed: int
     way: str
     leaves: bool
     behind: Look | None
+
+    @property
+    def first_moment(self) -> int:
+        return next(moment for moment, place in enumerate(self.trace) if place is not None)
 
 
 def size_px(scene: Scene) -> tuple[int, int]:
@@ -92,10 +96,7 @@ def _sight(
     cover = int(covers.argmax())
     return Sighting(
         look=scene.things[index].look,
-        first_frame=first,
-        first_place=_place(scene, centers[first]),
-        last_frame=last,
-        last_place=_place(scene, centers[last]),
+        trace=_trace(scene, centers, visible),
         speed=int(np.searchsorted(SPEEDS, whole_way, side="right")),
         way=_way(centers[first : last + 1]),
         leaves=bool(in_view[-1] <= 0.02),
@@ -103,10 +104,21 @@ def _sight(
     )
 
 
-def _place(scene: Scene, center: NDArray[Any]) -> tuple[int, int]:
+def _trace(scene: Scene, centers: NDArray[Any], visible: NDArray[Any]) -> tuple[Place | None, ...]:
+    """Of each moment the cell in the middle of the thing's way, if the two frames show enough of it; of a thing that
+    never shows enough, where it shows most."""
+    share = visible.reshape(MOMENT_COUNT, -1).mean(1)
+    places = cells(scene, centers.reshape(MOMENT_COUNT, -1, 2).mean(1))
+    enough = min(SEEN_SHARE, float(share.max()))
+    return tuple(
+        (int(place[0]), int(place[1])) if seen >= enough else None for place, seen in zip(places, share, strict=True)
+    )
+
+
+def cells(scene: Scene, centers: NDArray[Any]) -> NDArray[np.int64]:
+    """(..., 2) column and row of the cell at places in the view (..., 2), or nearest to them."""
     size = np.asarray(size_px(scene))
-    place = (np.clip(center / np.asarray(scene.view), 0, 0.9999) * size / PLACE_PX).astype(int)
-    return int(place[0]), int(place[1])
+    return (np.clip(centers / np.asarray(scene.view), 0, 0.9999) * size / PLACE_PX).astype(np.int64)
 
 
 def _way(centers: NDArray[Any]) -> str:

@@ -1,7 +1,7 @@
 """Tokens: System 1's tokenizer, and prompts and completions as batches of token ids, labels and rope positions."""
 
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,8 +21,8 @@ from workers.shapeworld.world.sound import SAMPLE_RATE
 _VOCABULARY = 480
 #: Seconds of sound that the feature extractor takes: the world's longest clip.
 AUDIO_MAX_S = 20
-#: How far off a value may be and still count a little, by family.
-_NEAR = ((words.FRAMES, 0.4), (words.XS, 0.6), (words.YS, 0.6), (words.SPEED_WORDS, 0.6))
+#: How far off a value may be and still count a little.
+_NEAR_CELL, _NEAR_SPEED = 0.45, 0.6
 #: Tokens that decide what is said next count more than those that follow from them.
 _HEAVY = 2.0
 _HEAVY_WORDS = (
@@ -37,6 +37,19 @@ def make_tokenizer() -> Any:
     rests = [rest for text in texts * 4 for rest in words.without_pieces(text.replace("{", " ").replace("}", " "))]
     rests += ["user", "assistant", "\n"] * 20
     return thinkers.make_tokenizer(rests, vocabulary=_VOCABULARY, pieces=words.PIECES)
+
+
+#: Of a pointer: the thing at whichever moment.
+ANY_MOMENT = -1
+
+
+class Pointers(NamedTuple):
+    """Positions (row, position) in a batch of lists from which a thing is to be looked at, at a moment; all (N,)."""
+
+    row: torch.Tensor
+    position: torch.Tensor
+    thing: torch.Tensor
+    moment: torch.Tensor
 
 
 class Encoder:
@@ -54,23 +67,31 @@ class Encoder:
         self._pad = self.tokenizer.pad_token_id
         size = len(self.tokenizer)
         self.nearness = torch.eye(size)
-        for family, spread in _NEAR:
-            ids = self.ids(family)
-            apart = torch.arange(len(ids))[:, None] - torch.arange(len(ids))
-            self.nearness[ids[:, None], ids] = torch.softmax(-(apart**2) / (2 * spread**2), -1)
+        self.cells, [self.nowhere] = self.ids(words.CELLS), self.ids((words.NOWHERE,)).tolist()
+        self.cell_places = torch.cartesian_prod(torch.arange(words.ROW_COUNT), torch.arange(words.COLUMN_COUNT))
+        self._set_near(self.cells, self.cell_places, _NEAR_CELL)
+        speeds = self.ids(words.SPEED_WORDS)
+        self._set_near(speeds, torch.arange(len(speeds))[:, None], _NEAR_SPEED)
         self._weight = torch.ones(size)
         self._weight[self.ids(_HEAVY_WORDS)] = _HEAVY
-        self.is_choice, self.is_mark, self.is_late = torch.zeros(3, size, dtype=torch.bool)
+        self.is_choice, self.is_mark, self.is_place, self.is_number, self.is_speed = torch.zeros(
+            5, size, dtype=torch.bool
+        )
         self.is_choice[self.ids((words.CHOICE,))] = True
         self.is_mark[self.ids(words.MARKS)] = True
-        self.is_late[self.ids(words.FRAMES[1:-1])] = True
-
+        self.is_place[self.cells] = True
+        self.is_number[self.ids(words.NUMBERS)] = True
+        self.is_speed[speeds] = True
         # Of each token the look it names, alike for one thing and several; -1 for all others.
         self._look = torch.full((size,), -1)
         looks = (*words.COLOR_WORDS, *words.SHAPE_WORDS, *words.TEXTURE_WORDS)
         self._look[self.ids(looks)] = torch.arange(len(looks))
         self._look[self.ids(words.PLURALS)] = self._look[self.ids(words.SHAPE_WORDS)]
         [self._begin], [self._heard] = (self.ids((word,)).tolist() for word in (words.BEGIN, words.HEARD))
+
+    def _set_near(self, ids: torch.Tensor, places: torch.Tensor, spread: float) -> None:
+        apart = (places[:, None] - places).square().sum(-1)
+        self.nearness[ids[:, None], ids] = torch.softmax(-apart / (2 * spread**2), -1)
 
     def named(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, L) bool: where a look stands in the list, and where one stands that the instruction names or that is
@@ -81,6 +102,23 @@ class Encoder:
         listed = (look >= 0) & answered & (after != self._heard)
         same = look[:, :, None] == look.where(asks, -2)[:, None]
         return listed, listed & same.any(-1)
+
+    def pointers(self, ids: torch.Tensor, listed: torch.Tensor) -> "Pointers":
+        """Where the list (B, L) is about to say something of a thing that can be looked at: its looks, at any moment,
+        and its cells. `listed` (B, 6): the things in the order of the list."""
+        listing = (ids == self._begin).cumsum(1) * (1 - self.is_choice[ids].cumsum(1)) > 0
+        number = self.is_number[ids] & listing
+        place = number.cumsum(1) - 1
+        placed = (self.is_place[ids] | (ids == self.nowhere)).cumsum(1) - MOMENT_COUNT * place
+        looks = number.clone()
+        for _ in range(2):
+            looks[:, 1:] |= looks[:, :-1].clone()
+        looks &= listing
+        cells = torch.nn.functional.pad(self.is_place[ids[:, 1:]], (0, 1))
+        row, position = (looks | cells).nonzero(as_tuple=True)
+        thing = listed[row, place[row, position]]
+        moment = placed[row, position].where(cells[row, position], ANY_MOMENT)
+        return Pointers(row, position, thing, moment)
 
     def ids(self, family: tuple[str, ...]) -> torch.Tensor:
         """(len(family),) ids of words that are one token each."""

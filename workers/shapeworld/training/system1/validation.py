@@ -23,7 +23,7 @@ from workers.shapeworld.world.splits import SEEDS, Split
 
 _SECONDS = sightings.FRAME_COUNT / sightings.NOMINAL_FPS
 #: As many new tokens as the profile allows.
-MAX_NEW_TOKENS = 160
+MAX_NEW_TOKENS = 200
 _KEYFRAMES = 4
 
 

@@ -1,20 +1,22 @@
 """Words: System 1's reasoning and answer as text, and the words that are single tokens.
 
 The reasoning lists what is heard and seen, sorted by looks, then chooses by number:
-`<think> 1) red plain star 0.00s x3 y7 3.75s x9 y7 v7 right yes 2) … no thus 1) the red star</think>`.
-A thing ends with whether it is what is looked for, as far as the list has come by then. The answer is one JSON object a
-moment, and nothing between the tags where there is no target.
+`<think> 1) red plain star @3.7 @4.7 @5.7 … - - since0 v7 right yes 2) … no thus 1) the red star</think>`.
+Of each thing the cells where it is at the eight moments come first, for each of them can be looked up by itself; since
+when it is there, how fast and which way it goes follow from them. A thing ends with whether it is what is looked for,
+as far as the list has come by then. The answer is one JSON object a moment, and nothing between the tags where there is
+no target.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 
 from workers.shapeworld.training.system1.sightings import (
-    FRAME_COUNT,
     MOMENT_COUNT,
     NOMINAL_FPS,
     PLACE_PX,
     SIZES_PX,
     SPEEDS,
+    Place,
     Sighting,
 )
 from workers.shapeworld.world.queries import Kind, Question
@@ -23,14 +25,14 @@ from workers.shapeworld.world.things import Look
 
 THING_COUNT_MAX = 6
 SILENCE = "nothing"
-_PLACES = range(max(max(size) for size in SIZES_PX.values()) // PLACE_PX)
+COLUMN_COUNT, ROW_COUNT = (max(size[axis] for size in SIZES_PX.values()) // PLACE_PX for axis in (0, 1))
 NUMBERS = tuple(f" {number + 1})" for number in range(THING_COUNT_MAX))
 ALL, NONE = " all", " none"
 WAYS = tuple(f" {way}" for way in ("still", "about", "left", "right", "up", "down"))
-#: Families of tokens whose order means something: a near miss is nearly right.
-FRAMES = tuple(f" {frame / NOMINAL_FPS:.2f}s" for frame in range(FRAME_COUNT))
-XS = tuple(f" x{place}" for place in _PLACES)
-YS = tuple(f" y{place}" for place in _PLACES)
+#: Cells row by row; like moments and speeds, a near miss is nearly right.
+CELLS = tuple(f" @{column}.{row}" for row in range(ROW_COUNT) for column in range(COLUMN_COUNT))
+NOWHERE = " -"
+SINCE = tuple(f" since{moment}" for moment in range(MOMENT_COUNT))
 SPEED_WORDS = tuple(f" v{speed}" for speed in range(len(SPEEDS) + 1))
 TIMES = tuple(f"00:{moment * 2 / NOMINAL_FPS:05.2f}" for moment in range(MOMENT_COUNT + 1))
 COLOR_WORDS = tuple(f" {color}" for color in COLORS)
@@ -44,7 +46,7 @@ OPEN, CLOSE = "<answer>", "</answer>"
 START, UNTIL, SAYS, DONE = '{"start_time": "', '", "end_time": "', '", "description": "the', '"}'
 PIECES = (
     BEGIN, END, OPEN, CLOSE, START, UNTIL, SAYS, DONE, CHOICE, ALL, NONE, LEAVES, BEHIND, HEARD, " the", " shapes",
-    " shape", f" {SILENCE}", *MARKS, *NUMBERS, *WAYS, *FRAMES, *XS, *YS, *SPEED_WORDS, *TIMES, *COLOR_WORDS,
+    " shape", f" {SILENCE}", *MARKS, *NUMBERS, *WAYS, *CELLS, NOWHERE, *SINCE, *SPEED_WORDS, *TIMES, *COLOR_WORDS,
     *SHAPE_WORDS, *TEXTURE_WORDS, *PLURALS,
 )  # fmt: skip
 
@@ -75,7 +77,7 @@ def marked(question: Question, sightings: Sequence[Sighting]) -> set[int]:
     found, best = set[int](), 0
     for index in in_order(sightings):
         thing = sightings[index]
-        value = thing.speed if kind is Kind.FASTEST else thing.first_frame
+        value = thing.speed if kind is Kind.FASTEST else thing.first_moment
         if value > best or index in question.targets:
             found, best = found | {index}, value
         if index in question.targets:
@@ -89,19 +91,24 @@ def _is_like(seen: Look, said: Look) -> bool:
 
 
 def say_list(sightings: Sequence[Sighting], marks: set[int]) -> str:
-    """Every thing with its number, looks, first and last sight, speed, way and mark."""
+    """Every thing with its number, looks, trace, first moment, speed, way and mark."""
     order = in_order(sightings)
     return "".join(NUMBERS[n] + _say(sightings[i]) + MARKS[i in marks] for n, i in enumerate(order))
 
 
 def _say(thing: Sighting) -> str:
     look = thing.look
-    first = f"{FRAMES[thing.first_frame]}{XS[thing.first_place[0]]}{YS[thing.first_place[1]]}"
-    last = f"{FRAMES[thing.last_frame]}{XS[thing.last_place[0]]}{YS[thing.last_place[1]]}"
+    trace = "".join(NOWHERE if place is None else CELLS[cell(place)] for place in thing.trace)
     more = LEAVES if thing.leaves else ""
     if thing.behind is not None:
         more += f"{BEHIND} {thing.behind.color} {thing.behind.shape}"
-    return f" {look.color} {look.texture} {look.shape}{first}{last}{SPEED_WORDS[thing.speed]} {thing.way}{more}"
+    when = f"{SINCE[thing.first_moment]}{SPEED_WORDS[thing.speed]}"
+    return f" {look.color} {look.texture} {look.shape}{trace}{when} {thing.way}{more}"
+
+
+def cell(place: Place) -> int:
+    """The number of a cell in `CELLS`."""
+    return place[1] * COLUMN_COUNT + place[0]
 
 
 def say_choice(question: Question, sightings: Sequence[Sighting]) -> str:
