@@ -46,11 +46,11 @@ def _annotate(threads: int, path: Path) -> None:
 
 
 def main() -> None:
-    from workers.shapeworld import clip, scene
+    from workers.shapeworld.world import levels, make, queries, video
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
-        clip.write(scene.make(1002, scene.Kind.ATTRIBUTE, 3)[0], path)
+        video.write(make.make_scene(1002, queries.Kind.ATTRIBUTE, levels.MEDIUM).scene, path)
         detail = {}
         for neighbours in (0, os.cpu_count() or 1):
             processes = [multiprocessing.Process(target=_busy, daemon=True) for _ in range(neighbours)]

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,18 @@ from backend.domain.tracks import BoxKeyframe, interpolate
 from tests.e2e.conftest import LiveStack
 from tests.factories.clips import cut, write_clip, write_sound_only
 from tests.factories.waiting import wait_for
-from workers.shapeworld import clip, scene
+from tests.factories.world import write_sample
+from workers.shapeworld.world.queries import Kind
 
 pytestmark = [pytest.mark.stack, pytest.mark.label_studio, pytest.mark.slow]
 
 RUN_TIMEOUT_S = 120.0
 
 
-def make_clip(path: Path, kind: scene.Kind, seed: int, fps: int = 12) -> tuple[str, str]:
+def make_clip(path: Path, kind: Kind, seed: int, frame_rate: int = 12) -> tuple[str, str]:
     """Write a clip with one thing in it; the instruction and its mode."""
-    made, question = scene.make(seed, kind, 1)
-    clip.write(made, path, clip.ClipFormat(fps=Fraction(fps)))
-    return question.instruction, question.mode
+    sample = write_sample(path, kind, 1, seed, frame_rate)
+    return sample.instruction, sample.mode
 
 
 def make_project(stack: LiveStack, name: str, instruction: str, mode: str = "vos") -> int:
@@ -74,13 +73,16 @@ def predictions_of(stack: LiveStack, run_id: int) -> list[dict[str, Any]]:
 
 
 def test_a_put_becomes_a_prediction_equal_to_the_database_box_by_box(live_stack: LiveStack, tmp_path: Path) -> None:
-    instruction, mode = make_clip(tmp_path / "a.mp4", scene.Kind.ATTRIBUTE, seed=3000)
+    instruction, mode = make_clip(tmp_path / "a.mp4", Kind.ATTRIBUTE, seed=3000)
     project_id = make_project(live_stack, "put", instruction, mode)
     live_stack.put(tmp_path / "a.mp4", "put/a.mp4")
     run = wait_for(published(live_stack, project_id), "the run is published", RUN_TIMEOUT_S)
     assert run["status"] == "succeeded"
     assert run["attempt"] == 1
 
+    [(frame_count,)] = live_stack.query(
+        "SELECT v.frame_count FROM videos v JOIN runs r ON r.video_id = v.id WHERE r.id = %s", run["id"]
+    )
     [prediction] = predictions_of(live_stack, run["id"])
     sent = [r for r in prediction["result"] if r["type"] == "videorectangle"]
     tracks = live_stack.query("SELECT id, box_keyframes FROM tracks WHERE run_id = %s ORDER BY index", run["id"])
@@ -101,7 +103,7 @@ def test_a_put_becomes_a_prediction_equal_to_the_database_box_by_box(live_stack:
                 "SELECT frame_index, x1, y1, x2, y2 FROM masks WHERE track_id = %s", track_id
             )
         }
-        drawn = interpolate(keyframes, 36)
+        drawn = interpolate(keyframes, frame_count)
         assert set(drawn) == set(dense)
         assert min(drawn[f].iou(dense[f]) for f in dense) >= 0.9 - 1e-6
     pages = live_stack.query("SELECT frame_index FROM keyframes WHERE run_id = %s ORDER BY position", run["id"])
@@ -110,7 +112,7 @@ def test_a_put_becomes_a_prediction_equal_to_the_database_box_by_box(live_stack:
 
 
 def test_the_video_of_a_task_can_be_fetched_in_ranges_by_a_browser(live_stack: LiveStack, tmp_path: Path) -> None:
-    instruction, _ = make_clip(tmp_path / "b.mp4", scene.Kind.ATTRIBUTE, seed=3001)
+    instruction, _ = make_clip(tmp_path / "b.mp4", Kind.ATTRIBUTE, seed=3001)
     project_id = make_project(live_stack, "ranges", instruction)
     live_stack.put(tmp_path / "b.mp4", "ranges/b.mp4")
     run = wait_for(published(live_stack, project_id), "the run is published", RUN_TIMEOUT_S)
@@ -128,7 +130,7 @@ def test_the_video_of_a_task_can_be_fetched_in_ranges_by_a_browser(live_stack: L
 
 
 def test_a_killed_gpu_worker_loses_nothing_and_repeats_nothing(live_stack: LiveStack, tmp_path: Path) -> None:
-    instruction, mode = make_clip(tmp_path / "c.mp4", scene.Kind.SOUND, seed=3002, fps=50)
+    instruction, mode = make_clip(tmp_path / "c.mp4", Kind.SOUND, seed=3002, frame_rate=50)
     project_id = make_project(live_stack, "killed", instruction, mode)
     live_stack.put(tmp_path / "c.mp4", "killed/c.mp4")
 
@@ -157,7 +159,7 @@ def test_a_killed_gpu_worker_loses_nothing_and_repeats_nothing(live_stack: LiveS
 
 def test_bad_input_fails_with_a_reason_and_the_worker_goes_on(live_stack: LiveStack, tmp_path: Path) -> None:
     good = tmp_path / "good.mp4"
-    instruction, _ = make_clip(good, scene.Kind.ATTRIBUTE, seed=3003)
+    instruction, _ = make_clip(good, Kind.ATTRIBUTE, seed=3003)
     project_id = make_project(live_stack, "bad", instruction)
     text = tmp_path / "text.mp4"
     text.write_text("this is not a video\n" * 50)
@@ -194,7 +196,7 @@ def test_bad_input_fails_with_a_reason_and_the_worker_goes_on(live_stack: LiveSt
 
 
 def test_an_endless_instruction_fails_its_run_and_no_other(live_stack: LiveStack, tmp_path: Path) -> None:
-    instruction, _ = make_clip(tmp_path / "d.mp4", scene.Kind.ATTRIBUTE, seed=3004)
+    instruction, _ = make_clip(tmp_path / "d.mp4", Kind.ATTRIBUTE, seed=3004)
     project_id = make_project(live_stack, "endless", "very " * 1999 + "red circle")
     live_stack.premask("projects", "add-instruction", "endless", instruction)
     live_stack.put(tmp_path / "d.mp4", "endless/d.mp4")
@@ -215,7 +217,7 @@ def test_an_endless_instruction_fails_its_run_and_no_other(live_stack: LiveStack
 
 def test_a_video_whose_event_was_lost_is_found_by_the_listing(live_stack: LiveStack, tmp_path: Path) -> None:
     """Put before anybody watched: the storage told of it, and nobody wanted to know."""
-    instruction, _ = make_clip(tmp_path / "e.mp4", scene.Kind.ATTRIBUTE, seed=3005)
+    instruction, _ = make_clip(tmp_path / "e.mp4", Kind.ATTRIBUTE, seed=3005)
     live_stack.put(tmp_path / "e.mp4", "unheard/e.mp4")
     project_id = make_project(live_stack, "unheard", instruction)
     run = wait_for(published(live_stack, project_id), "the listing found the video", RUN_TIMEOUT_S)

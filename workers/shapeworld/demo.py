@@ -1,4 +1,4 @@
-"""The demo's sample videos: six clips from consecutive seeds that no training has used.
+"""The demo's sample videos: six clips of as many kinds, from consecutive seeds that no training has used.
 
 A show, not a measurement: how good the models are is what `premask shapeworld evaluate` prints.
 """
@@ -7,20 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backend.domain.annotation import Mask
-from workers.shapeworld import clip, scene
-from workers.shapeworld.scene import Kind
+from workers.shapeworld.world import video
+from workers.shapeworld.world.levels import EASY
+from workers.shapeworld.world.make import make_scene
+from workers.shapeworld.world.queries import Kind
 
 #: Clip i has seed FIRST_SEED + i.
 FIRST_SEED = 1000
-#: What is asked, and how many things there are.
-CASTING = (
-    (Kind.ATTRIBUTE, 1),
-    (Kind.SOUND, 1),
-    (Kind.ATTRIBUTE, 3),
-    (Kind.FASTEST, 2),
-    (Kind.APPEARS_LAST, 2),
-    (Kind.SOUND, 3),
-)
+CASTING = (Kind.ATTRIBUTE, Kind.SOUND, Kind.RELATION, Kind.LEAVES, Kind.DIRECTION, Kind.PLURAL)
+SIDE_PX = 384
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +34,14 @@ class SampleVideo:
 def render(folder: Path) -> list[SampleVideo]:
     """Write the six clips into the folder. The same files, byte for byte, whenever it is called."""
     samples = []
-    for position, (kind, thing_count) in enumerate(CASTING):
-        made, question = scene.make(FIRST_SEED + position, kind, thing_count)
+    for position, kind in enumerate(CASTING):
+        example = make_scene(FIRST_SEED + position, kind, EASY)
+        scene, question = example.scene, example.question
         name = f"clip-{position + 1}-{kind.value.replace('_', '-')}"
         path = folder / f"{name}.mp4"
-        labels = clip.write(made, path)
-        truth = clip.target_masks(labels, question)
-        samples.append(SampleVideo(name, path, question.instruction, question.mode, thing_count, len(labels), truth))
+        truth = video.write(scene, path, SIDE_PX)
+        target = {t: mask for t, mask in enumerate(truth.union(question.targets)) if mask.area}
+        samples.append(
+            SampleVideo(name, path, question.text, question.mode, len(scene.things), truth.frame_count, target)
+        )
     return samples

@@ -14,8 +14,8 @@ from pycocotools import mask as coco
 
 from backend.profiles import REPOSITORY_ROOT
 from tests.factories.clips import cut, write_clip, write_sound_only
-from tests.integration.pipeline.conftest import Sample
-from workers.shapeworld.scene import Kind
+from tests.factories.world import Sample
+from workers.shapeworld.world.queries import Kind
 
 pytestmark = pytest.mark.slow
 
@@ -54,7 +54,8 @@ def test_the_json_is_the_contract(output: tuple[dict[str, Any], Path], sample: S
         "warnings",
     } < set(result)
     assert result["video"] == {
-        "path": str(sample.path), "frame_count": 36, "width": 384, "height": 384, "duration_s": 3.0, "has_audio": True,
+        "path": str(sample.path), "frame_count": sample.frame_count, "width": 384, "height": 384,
+        "duration_s": sample.frame_count / 12, "has_audio": True,
     }  # fmt: skip
     assert (result["instruction"], result["mode"], result["status"]) == (sample.instruction, "vos", "succeeded")
     assert result["model"]["profile"] == "shapeworld"
@@ -77,7 +78,7 @@ def test_pycocotools_decodes_the_masks_and_they_lie_on_the_target(
     for frame_index, mask in track["masks"].items():
         assert mask["size"] == [384, 384]
         assert coco.decode(mask).shape == (384, 384)
-        truth = sample.truth[int(frame_index)]
+        truth = sample.target[int(frame_index)]
         true = {"size": [384, 384], "counts": truth.counts}
         ious.append(coco.iou([mask], [true], [0])[0][0])
     assert np.mean(ious) > 0.85
@@ -93,7 +94,7 @@ def test_the_overlay_shows_every_frame_tinted_where_the_mask_is(
             return [frame.to_ndarray(format="rgb24").astype(int) for frame in container.decode(video=0)]
 
     drawn, plain = pictures(overlay), pictures(sample.path)
-    assert len(drawn) == len(plain) == 36
+    assert len(drawn) == len(plain) == sample.frame_count
     masks = result["tracks"][0]["masks"]
     keyframes = {keyframe["frame_index"] for keyframe in result["keyframes"]}
     frame_index = next(int(f) for f in masks if int(f) not in keyframes)

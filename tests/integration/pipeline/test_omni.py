@@ -1,7 +1,7 @@
 """The whole pipeline with the real small models: what it finds, and what it says when it finds nothing."""
 
 from collections.abc import Callable
-from fractions import Fraction
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,12 +10,13 @@ from backend.domain.errors import BadInput
 from backend.domain.runs import Mode, RunStatus, Stage
 from backend.profiles import load_profile
 from backend.settings import PipelineSettings
-from tests.integration.pipeline.conftest import Sample
+from tests.factories.world import SIDE_PX, Sample, example_of
 from workers.evaluation.metrics import region_j
 from workers.pipeline.omni import OmniPipeline, load_pipeline
 from workers.pipeline.thinker import Completion
-from workers.shapeworld import clip, scene
-from workers.shapeworld.scene import Kind
+from workers.shapeworld.world import video
+from workers.shapeworld.world.queries import Kind
+from workers.shapeworld.world.scene import Sound
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +34,7 @@ def test_the_target_is_found_and_followed(
         sample.path, sample.instruction, Mode(sample.mode), on_stage=lambda stage, share: told.append((stage, share))
     )
     assert result.status is RunStatus.SUCCEEDED
-    assert region_j([t.masks for t in result.tracks], sample.truth, sample.frame_count) > 0.85
+    assert region_j([t.masks for t in result.tracks], sample.target, sample.frame_count) > 0.85
     assert [k.frame_index for k in result.keyframes] == sorted({k.frame_index for k in result.keyframes})
     for keyframe in result.keyframes:
         assert keyframe.time_s == pytest.approx(keyframe.frame_index / 12, abs=1e-3)
@@ -60,13 +61,16 @@ def test_the_same_run_gives_the_same_result(pipeline: OmniPipeline, make_sample:
 def test_what_is_heard_decides_what_is_found(pipeline: OmniPipeline, tmp_path: Path) -> None:
     """The same pictures with another sound lead to another thing: a deaf model would be right half the time."""
     right = 0
-    for seed in range(2000, 2005):
-        made, question = scene.make(seed, Kind.SOUND, 2)
-        for sounding, thing in enumerate(made.things):
-            path = tmp_path / f"{seed}-{sounding}.mp4"
-            clip.write(scene.Scene(made.seed, made.things, sounding), path, clip.ClipFormat(fps=Fraction(4)))
-            result = pipeline.annotate(path, question.instruction, Mode.AVS)
-            right += {keyframe.description for keyframe in result.keyframes} == {f"the {thing.color} {thing.shape}"}
+    for seed in range(20, 25):
+        example = example_of(Kind.SOUND, 2, seed * 100)
+        things = example.scene.things
+        for thing in things:
+            path = tmp_path / f"{seed}-{thing.shape}.mp4"
+            heard = Sound(thing.shape, 0.2, example.scene.duration_s - 0.2)
+            video.write(replace(example.scene, sound=heard, frame_rate=8), path, SIDE_PX)
+            result = pipeline.annotate(path, example.question.text, Mode.AVS)
+            named = {keyframe.description for keyframe in result.keyframes}
+            right += named == {f"the {thing.color} {thing.shape}"}
     assert right >= 8
 
 

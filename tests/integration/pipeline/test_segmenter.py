@@ -12,10 +12,10 @@ from backend.domain.masks import decode_mask
 from backend.profiles import load_profile
 from integrations.media.decode import iter_frames
 from integrations.media.probe import probe_video
-from tests.integration.pipeline.conftest import Sample
+from tests.factories.world import Sample
 from workers.pipeline.frame_store import FrameStore
 from workers.pipeline.segmenter import BoxPrompt, Propagation, Segmenter
-from workers.shapeworld.scene import Kind
+from workers.shapeworld.world.queries import Kind
 
 pytestmark = pytest.mark.slow
 SIZE = (384, 384)
@@ -28,7 +28,7 @@ def segmenter() -> Segmenter:
 
 @pytest.fixture(scope="module")
 def sample(make_sample: Callable[..., Sample]) -> Sample:
-    return make_sample(Kind.ATTRIBUTE, 3, seed=2001, fps=8)
+    return make_sample(Kind.ATTRIBUTE, 3, seed=2001, frame_rate=8)
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +43,9 @@ def frames(segmenter: Segmenter, sample: Sample) -> Iterator[FrameStore]:
 @pytest.fixture(scope="module")
 def prompts(sample: Sample) -> list[BoxPrompt]:
     """True boxes of the target on three frames, and a box of something else beside one of them."""
-    visible = sorted(sample.truth)
+    visible = sorted(sample.target)
     picked = [visible[2], visible[len(visible) // 2], visible[-3]]
-    boxes = [BoxPrompt(f, sample.truth[f].box_xyxy_px) for f in picked]
+    boxes = [BoxPrompt(f, sample.target[f].box_xyxy_px) for f in picked]
     return [*boxes, BoxPrompt(picked[1], Box(10, 20, 90, 100))]
 
 
@@ -122,7 +122,7 @@ def test_a_true_box_is_followed_through_the_whole_clip(
     from workers.evaluation.metrics import region_j
 
     [propagation] = segmenter.propagate(frames, prompts[1:2], SIZE)
-    assert region_j([propagation.masks], sample.truth, frames.frame_count) > 0.85
+    assert region_j([propagation.masks], sample.target, frames.frame_count) > 0.85
     assert all(0 <= value <= 1 for value in propagation.predicted_iou.values())
 
 

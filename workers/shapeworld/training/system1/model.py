@@ -219,7 +219,7 @@ def look(thinker: Any, heads: Heads, encoder: Encoder, batch: Batch) -> Losses:
 
 
 def watch(thinker: Any, heads: Heads, encoder: Encoder, batch: Batch, phase: Phase) -> Losses:
-    """All losses of whole clips. Phase options: "match" and "point" are the weights of `named_loss` and `point_loss`."""
+    """All losses of whole clips; phase options "match" and "point" weigh `named_loss` and `point_loss`."""
     pieces, count = batch.pieces, len(batch.clips)
     _, rows, columns = pieces.there.shape
     vision = _see(thinker, pieces)

@@ -1,0 +1,53 @@
+"""Clips of the proving ground with their truth, as tests want them: so many things, at a chosen frame rate."""
+
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+
+from backend.domain.annotation import Mask
+from workers.shapeworld.world import video
+from workers.shapeworld.world.levels import EASY, Level
+from workers.shapeworld.world.make import Example, make_scene
+from workers.shapeworld.world.queries import Kind
+from workers.shapeworld.world.truth import Truth
+
+SIDE_PX = 384
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A written clip, what is asked of it, and the true mask of the answer by frame index."""
+
+    path: Path
+    example: Example
+    truth: Truth
+
+    @property
+    def instruction(self) -> str:
+        return self.example.question.text
+
+    @property
+    def mode(self) -> str:
+        return self.example.question.mode
+
+    @property
+    def frame_count(self) -> int:
+        return self.truth.frame_count
+
+    @property
+    def target(self) -> dict[int, Mask]:
+        masks = self.truth.union(self.example.question.targets)
+        return {frame_index: mask for frame_index, mask in enumerate(masks) if mask.area}
+
+
+def example_of(kind: Kind, thing_count: int, seed: int, level: Level = EASY) -> Example:
+    """The first example from `seed` on that has so many things."""
+    examples = (make_scene(s, kind, level) for s in count(seed))
+    return next(example for example in examples if len(example.scene.things) == thing_count)
+
+
+def write_sample(path: Path, kind: Kind, thing_count: int, seed: int, frame_rate: int = 12) -> Sample:
+    """Such a clip, at that rate whatever its own is: the answers don't depend on it."""
+    found = example_of(kind, thing_count, seed)
+    example = replace(found, scene=replace(found.scene, frame_rate=frame_rate))
+    return Sample(path, example, video.write(example.scene, path, SIDE_PX))
