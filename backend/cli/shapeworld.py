@@ -52,7 +52,7 @@ def evaluate(
     level: Annotated[str | None, typer.Option(help="easy, medium or hard; default: going round.")] = None,
     kind: Annotated[list[str] | None, typer.Option(help="Only this kind of instruction; may be repeated.")] = None,
     part: Annotated[
-        list[str] | None, typer.Option(help="Only this: pipeline, system2 or segmenter; may be repeated.")
+        list[str] | None, typer.Option(help="Only this: pipeline, system1, system2 or segmenter; may be repeated.")
     ] = None,
     profile: Annotated[str | None, typer.Option(help="Model profile: a name or a TOML file.")] = None,
     checkpoint: Annotated[

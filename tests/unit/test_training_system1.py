@@ -245,15 +245,19 @@ def _as_the_product_asks(
     return dict(coder.processor(text=[text], videos=[frames], videos_kwargs=video, return_tensors="pt", **sound))
 
 
-def test_of_a_given_list_the_marks_the_choice_and_the_answer_are_learned() -> None:
+def test_of_a_given_list_what_follows_from_it_is_learned() -> None:
     sample = next(sample for sample in samples() if sample.question.query.kind is Kind.DIRECTION)
     coder = encoder()
     ids, labels = coder.given((Turn(sample.question.text, sample.completion),))
     learned = coder.tokenizer.decode(labels[0][labels[0] != pictures.NOT_THERE])
-    marks = "".join(mark for mark in sample.completion.replace("no", "yes").split() if mark == "yes")
-    assert len(marks) == 3 * len(sample.sightings)
-    assert learned.replace(" no", " yes").startswith(" yes" * len(sample.sightings) + chosen(sample.completion))
-    assert learned.endswith(sample.completion.split(words.CHOICE)[1] + thinkers.END_OF_TURN)
+    first = sample.sightings[words.in_order(sample.sightings)[0]]
+    assert learned.startswith(f" since{first.first_moment} v{first.speed} {first.way}")
+    listed, after = sample.completion.split(words.CHOICE)
+    said = learned.split(chosen(sample.completion))[0].split()
+    assert said == [
+        word for word in listed.split() if word.startswith(("since", "v")) or f" {word}" in (*words.WAYS, *words.MARKS)
+    ]
+    assert learned.endswith(after + thinkers.END_OF_TURN)
     assert torch.equal(ids[labels != pictures.NOT_THERE], labels[labels != pictures.NOT_THERE])
 
 

@@ -1,11 +1,13 @@
 """The faster way through a Thinker in training is the class's own forward; its tokens and optimizers are as said."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from backend.domain.errors import BadInput
 from workers.shapeworld.training import layers, thinkers
 from workers.shapeworld.training.thinkers import (
     ThinkerSize,
@@ -85,6 +87,17 @@ def test_reading_is_the_real_forward(tokenizer: Any, thinker: Any) -> None:
     assert torch.allclose(thinker.lm_head(states[-1]), thinker(**encoded).logits, atol=1e-4)
 
 
+def test_shares_of_attention_are_those_of_the_real_forward(tokenizer: Any, thinker: Any) -> None:
+    ids = torch.tensor([tokenizer("Locate the red circle Locate the blue star")["input_ids"]])
+    positions = torch.arange(ids.shape[1]).expand(3, *ids.shape)
+    states = read(thinker, thinker.get_input_embeddings()(ids), positions)
+    thinker.eval().set_attn_implementation("eager")
+    real = thinker(input_ids=ids, output_attentions=True).attentions[1]
+    for heads, first in ((1, 3), (2, 0)):
+        mine = layers.attention_log_shares(thinker, 1, states[1], positions, heads, first).exp()
+        assert torch.allclose(mine, real[:, :heads, first:], atol=1e-5)
+
+
 @pytest.mark.parametrize("causal", [False, True])
 def test_attention_and_its_gradient_are_those_of_the_softmax(causal: bool) -> None:
     torch.manual_seed(0)
@@ -144,3 +157,28 @@ def test_a_checkpoint_is_half_precision_and_the_training_goes_on(tokenizer: Any,
     assert torch.allclose(loaded.lm_head.weight.float(), thinker.lm_head.weight, rtol=1e-2, atol=1e-4)
     names = {path.name for path in tmp_path.iterdir()}
     assert {"model.safetensors", "config.json", "tokenizer.json", "processor_config.json"} <= names
+
+
+def test_eyes_are_those_of_the_checkpoint_but_for_a_last_layer_of_another_width(
+    tokenizer: Any, thinker: Any, tmp_path: Any
+) -> None:
+    with torch.no_grad():
+        for weight in thinker.visual.parameters():
+            weight.add_(1)
+    save_checkpoint(thinker, make_processor(tokenizer, patch_px=8, max_pixels=96 * 64), tmp_path)
+    other = make_thinker(tokenizer, replace(SIZE, width=96))
+    before = {name: weight.clone() for name, weight in other.named_parameters()}
+    assert len(thinkers.take_eyes(other, tmp_path)) == 64
+    given = dict(thinker.visual.named_parameters())
+    for name, weight in other.named_parameters():
+        seeing = name.startswith("visual.") and not name.startswith("visual.merger.mlp.2.")
+        expected = given[name.removeprefix("visual.")] if seeing else before[name]
+        assert torch.allclose(weight, expected, rtol=1e-2, atol=1e-3), name
+
+
+def test_eyes_that_do_not_fit_are_refused(tokenizer: Any, thinker: Any, tmp_path: Any) -> None:
+    with pytest.raises(BadInput, match="train System 2 first"):
+        thinkers.take_eyes(thinker, tmp_path)
+    save_checkpoint(thinker, make_processor(tokenizer, patch_px=8, max_pixels=96 * 64), tmp_path)
+    with pytest.raises(BadInput, match="no eyes for this model"):
+        thinkers.take_eyes(make_thinker(tokenizer, replace(SIZE, vision_width=32)), tmp_path)

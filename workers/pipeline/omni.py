@@ -117,13 +117,27 @@ class OmniPipeline:
             linked = self._link(looked, prompts, propagations, progress)
         return self._assemble(probe, seed, chosen, looked, linked, propagations, sampled, progress)
 
+    def choose(
+        self, video_path: Path, instruction: str, mode: Mode, *, seed: int = 0
+    ) -> tuple[System1Result, tuple[int, ...]]:
+        """System 1 alone, with what it gets in `annotate`: its answer and the source frames of its moments."""
+        probe, look, progress = probe_video(video_path, self._settings), self._profile.system1, _Progress(None)
+        sampling = sample_uniformly(probe.frame_count, look.max_frames, look.nominal_fps)
+        sampled = self._decode(video_path, probe, sampling, None, progress)
+        audio = self._listen(video_path, probe, mode, progress)
+        chosen = self._look(sampled, sampling, audio, instruction, mode, seed)
+        # Several moments that fall on one frame are one keyframe there, too.
+        frames = dict.fromkeys(sampling.frame_index_at(moment.start_s) for moment in chosen.answer.moments)
+        return chosen, tuple(frames)
+
     def _decode(
-        self, path: Path, probe: VideoProbe, sampling: Sampling, store: FrameStore, progress: _Progress
+        self, path: Path, probe: VideoProbe, sampling: Sampling, store: FrameStore | None, progress: _Progress
     ) -> dict[int, NDArray[Any]]:
         """One pass over the file: every frame to the store, the sampled ones kept at source resolution."""
         wanted, sampled = set(sampling.frame_indices), {}
         for frame_index, image in iter_frames(path, probe):
-            store.write(frame_index, image)
+            if store is not None:
+                store.write(frame_index, image)
             if frame_index in wanted:
                 sampled[frame_index] = image
             if frame_index % 32 == 0:

@@ -37,6 +37,15 @@ def test_only_what_is_asked_for_is_measured(pipeline: OmniPipeline, tmp_path: Pa
     assert found.segmenter_j is found.pipeline_j is found.seconds is found.described is None
 
 
+def test_system1_alone_says_what_it_says_in_the_pipeline(pipeline: OmniPipeline, tmp_path: Path) -> None:
+    case = Case(0, Kind.SOUND, "easy")
+    alone, whole = (score(pipeline, case, tmp_path, (part,)) for part in (Part.SYSTEM1, Part.PIPELINE))
+    assert alone.well_formed
+    for name in ("well_formed", "described", "keyframes_visible"):
+        assert getattr(alone, name) == getattr(whole, name)
+    assert alone.pipeline_j is alone.seconds is alone.box_hit is None
+
+
 def test_a_model_that_talks_nonsense_scores_nothing(
     pipeline: OmniPipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

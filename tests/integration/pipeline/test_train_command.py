@@ -1,10 +1,13 @@
 """`premask shapeworld train` as a person runs it: told to stop it saves, given again it goes on; refusals are said."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +19,7 @@ from workers.shapeworld.training.command import train
 
 pytestmark = pytest.mark.slow
 
-COMMAND = [sys.executable, "-m", "backend.cli.main", "shapeworld", "train", "segmenter", "--loaders", "0"]
+COMMAND = [sys.executable, "-m", "backend.cli.main", "shapeworld", "train", "segmenter", "--loaders", "1"]
 
 
 def steps(folder: Path) -> int:
@@ -24,12 +27,20 @@ def steps(folder: Path) -> int:
     return int(json.loads(rows[-1])["step"]) if rows else 0
 
 
-def test_a_training_that_is_told_to_stop_saves_and_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "send",
+    [lambda process: os.killpg(process.pid, signal.SIGINT), lambda process: process.send_signal(signal.SIGTERM)],
+    ids=["ctrl-c", "sigterm"],  # a terminal sends Ctrl-C to the loader, too
+)
+def test_a_training_that_is_told_to_stop_saves_and_goes_on(
+    tmp_path: Path, send: Callable[[subprocess.Popen[str]], None]
+) -> None:
     folder = tmp_path / "training"
     command = [*COMMAND, "--out", str(folder)]
-    with subprocess.Popen(command, cwd=REPOSITORY_ROOT, stdout=subprocess.PIPE, text=True) as process:
+    options: Any = {"stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen(command, cwd=REPOSITORY_ROOT, **options) as process:
         wait_for(lambda: process.poll() is None and steps(folder) >= 50, "fifty steps were made", 120)
-        process.send_signal(signal.SIGTERM)
+        send(process)
         said, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "stopped and saved; the same command goes on" in said
@@ -47,6 +58,10 @@ def test_what_can_not_be_is_said(tmp_path: Path) -> None:
     assert not train("segmenter", folder, loaders=0, stop_after_s=0)
     with pytest.raises(BadInput, match="choose another folder"):
         train("segmenter", folder, seed=1, loaders=0, stop_after_s=0)
+    with pytest.raises(BadInput, match="with --eyes"):
+        train("system1", tmp_path / "other")
+    with pytest.raises(BadInput, match="leave out --eyes"):
+        train("system2", tmp_path / "other", eyes=tmp_path)
     if not torch.cuda.is_available():
         with pytest.raises(BadInput, match="--device cpu"):
             train("system2", tmp_path / "other", device="cuda")

@@ -21,6 +21,7 @@ def figures(scores: Sequence[ClipScore]) -> dict[str, Any]:
 def _figures(scores: Sequence[ClipScore]) -> dict[str, Any]:
     """A model that wasn't measured has figures of no clips."""
     run = [s for s in scores if s.seconds is not None]
+    looked = [s for s in scores if s.well_formed is not None]
     jf = _grouped(run, lambda s: s.case.kind, lambda s: _mean_of(s.pipeline_j, s.pipeline_f))
     followed = [s for s in scores if s.segmenter_j is not None]
     return {
@@ -34,9 +35,9 @@ def _figures(scores: Sequence[ClipScore]) -> dict[str, Any]:
             "plural": share([bool(s.box_hit) for s in _boxed(scores, True)]).to_json(),
         },
         "system1": {
-            "format": share([bool(s.well_formed) for s in run]).to_json(),
-            "keyframes_visible": share([shown for s in run for shown in s.keyframes_visible]).to_json(),
-            "description": _each(share, _grouped(run, lambda s: s.case.kind, lambda s: s.described)),
+            "format": share([bool(s.well_formed) for s in looked]).to_json(),
+            "keyframes_visible": share([shown for s in looked for shown in s.keyframes_visible]).to_json(),
+            "description": _each(share, _grouped(looked, lambda s: s.case.kind, lambda s: s.described)),
         },
         "pipeline": {
             "jf": _each(mean, jf) | {"all": mean([value for values in jf.values() for value in values]).to_json()},

@@ -2,11 +2,12 @@
 
 import re
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backend.domain.annotation import Annotation, Mask
+from backend.domain.annotation import Mask
 from backend.domain.runs import Mode
 from integrations.media.decode import iter_frames
 from integrations.media.probe import probe_video
@@ -36,6 +37,8 @@ def score(pipeline: OmniPipeline, case: Case, folder: Path, parts: Collection[Pa
     found: dict[str, Any] = {}
     if Part.PIPELINE in parts:
         found |= _whole(pipeline, path, example, truth, target)
+    elif Part.SYSTEM1 in parts:
+        found |= _looked(pipeline, path, example, target)
     if target and {Part.SYSTEM2, Part.SEGMENTER} & set(parts):
         found |= _alone(pipeline, path, example, truth, target, parts)
     return ClipScore(case, example.scene.duration_s, **found)
@@ -48,33 +51,48 @@ def _whole(
     found = pipeline.annotate(path, example.question.text, Mode(example.question.mode))
     seconds = time.perf_counter() - begin
     whole = similarity([track.masks for track in found.tracks], target, truth.frame_count)
-    largest = max((mask.area for mask in target.values()), default=0)
-    visible = [k.frame_index in target and target[k.frame_index].area >= _SHOWS * largest for k in found.keyframes]
-    return {
-        "well_formed": _well_formed(found),
-        "described": _described(found, example),
-        "keyframes_visible": tuple(visible) if target else (),
-        "pipeline_j": whole.j,
-        "pipeline_f": whole.f,
-        "seconds": seconds,
-    }
+    answer = _Answer(
+        found.raw_output, found.warnings, {k.description for k in found.keyframes}, found.outcome_code == "absent",
+        [k.frame_index for k in found.keyframes],
+    )  # fmt: skip
+    return answer.scores(example, target) | {"pipeline_j": whole.j, "pipeline_f": whole.f, "seconds": seconds}
+
+
+def _looked(pipeline: OmniPipeline, path: Path, example: Example, target: dict[int, Mask]) -> dict[str, Any]:
+    chosen, frame_indices = pipeline.choose(path, example.question.text, Mode(example.question.mode))
+    answer, said = chosen.answer, {moment.description for moment in chosen.answer.moments}
+    return _Answer(chosen.raw_output, answer.warnings, said, answer.says_none, frame_indices).scores(example, target)
 
 
 def _by_frame(masks: tuple[Mask, ...]) -> dict[int, Mask]:
     return {frame_index: mask for frame_index, mask in enumerate(masks) if mask.area}
 
 
-def _well_formed(found: Annotation) -> bool:
-    """An answer in the asked form, of which nothing had to be dropped; that there is no target may be the answer."""
-    dropped = any(warning.startswith("System 1's moment") for warning in found.warnings)
-    answered = bool(found.keyframes) or found.outcome_code == "absent"
-    return bool(_WELL_FORMED.fullmatch(found.raw_output)) and answered and not dropped
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """System 1's answer: raw, with what was dropped of it, what it says there is (or that nothing is), and where."""
 
+    raw_output: str
+    warnings: Sequence[str]
+    descriptions: set[str]
+    says_none: bool
+    frame_indices: Sequence[int]
 
-def _described(found: Annotation, example: Example) -> bool:
-    if example.question.kind is Kind.ABSENT:
-        return found.outcome_code == "absent"
-    return {keyframe.description for keyframe in found.keyframes} == {example.question.description}
+    def scores(self, example: Example, target: dict[int, Mask]) -> dict[str, Any]:
+        absent = example.question.kind is Kind.ABSENT
+        largest = max((mask.area for mask in target.values()), default=0)
+        visible = [i in target and target[i].area >= _SHOWS * largest for i in self.frame_indices]
+        return {
+            "well_formed": self._well_formed(),
+            "described": self.says_none if absent else self.descriptions == {example.question.description},
+            "keyframes_visible": tuple(visible) if target else (),
+        }
+
+    def _well_formed(self) -> bool:
+        """In the asked form, nothing of it dropped; that there is no target may be the answer."""
+        dropped = any(warning.startswith("System 1's moment") for warning in self.warnings)
+        answered = bool(self.descriptions) or self.says_none
+        return bool(_WELL_FORMED.fullmatch(self.raw_output)) and answered and not dropped
 
 
 def _alone(

@@ -16,9 +16,11 @@ def level_of(seed: int) -> Level:
 
 
 class Part(StrEnum):
-    """What is measured on a clip: the whole pipeline (and System 1 with it), or a model alone with true input."""
+    """What is measured on a clip: the whole pipeline (and System 1 with it), or a model alone with true input. System 1
+    alone is what it is in the pipeline, where nothing comes before it."""
 
     PIPELINE = "pipeline"
+    SYSTEM1 = "system1"
     SYSTEM2 = "system2"
     SEGMENTER = "segmenter"
 

@@ -6,6 +6,7 @@ position and torch's random state. Another process renders the batches ahead.
 
 import json
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -188,6 +189,8 @@ class Training:
 
 
 def _be_polite(_: int) -> None:
-    """A loader renders ahead when the trainer leaves it time."""
+    """A loader renders ahead when the trainer leaves it time, and leaves Ctrl-C, which a terminal sends to it too, to
+    the trainer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(5)
     torch.set_num_threads(1)

@@ -7,6 +7,7 @@ token is told by the likeness to the language model's own words; where and when 
 from typing import Any, NamedTuple
 
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
 from workers.shapeworld.training import layers, thinkers
@@ -62,9 +63,10 @@ def begin_cells(thinker: Any, encoder: Encoder, seed: int) -> None:
     draw = torch.Generator().manual_seed(seed)
     way = torch.randn(2, SIZE.width, generator=draw) * _CELL_WAVES
     phase = torch.rand(SIZE.width, generator=draw) * 2 * torch.pi
-    waves = torch.cos(encoder.cell_places.float() @ way + phase)
+    waves = torch.cos(encoder.cell_places.cpu().float() @ way + phase)
     with torch.no_grad():
-        thinker.model.embed_tokens.weight[encoder.cells] = waves * 2**0.5 * SIZE.initializer_range
+        begun = waves * 2**0.5 * SIZE.initializer_range
+        thinker.model.embed_tokens.weight[encoder.cells] = begun.to(encoder.cells.device)
 
 
 def look_loss(heads: Heads, vision: torch.Tensor, embedding: torch.Tensor, encoder: Encoder, pieces: Pieces) -> Losses:
@@ -74,17 +76,17 @@ def look_loss(heads: Heads, vision: torch.Tensor, embedding: torch.Tensor, encod
     """
     total, figures = vision.new_zeros(()), Figures()
     truths = (pieces.colors, pieces.shapes, pieces.textures)
-    there = torch.from_numpy(pieces.there).flatten()
+    there = _on(vision, pieces.there).flatten()
     for family, (name, truth) in enumerate(zip(("color", "shape", "texture"), truths, strict=True)):
         known = torch.cat([embedding[encoder.ids(_FAMILIES[family])], heads.ground[family, None]])
         logits = (vision.flatten(0, 1) @ known.T).float() * heads.scale[family]
-        share = torch.from_numpy(truth).flatten(0, 2)
+        share = _on(vision, truth).flatten(0, 2)
         weight = 1 + _THERE_WEIGHT * (1 - share[:, -1])
         divergence = (share * (share.clamp_min(1e-6).log() - logits.log_softmax(-1))).sum(-1)
         total = total + (divergence * weight).sum() / weight.sum()
         right = (logits[there, :-1].argmax(-1) == share[there, :-1].argmax(-1)).float()
         figures[name] = float(right.mean())
-    way = torch.cat([torch.from_numpy(pieces.offset), torch.from_numpy(pieces.moved) * 2], -1).flatten(0, 2)
+    way = torch.cat([_on(vision, pieces.offset), _on(vision, pieces.moved) * 2], -1).flatten(0, 2)
     motion = functional.smooth_l1_loss(heads.motion(vision.flatten(0, 1))[there].float(), way[there], beta=0.1)
     return Losses(total + 2 * motion, figures | {"motion": float(motion.detach())})
 
@@ -93,16 +95,16 @@ def place_loss(heads: Heads, hidden: tuple[torch.Tensor, ...], pieces: Pieces) -
     """Of video tokens (B * 8 * R * C, width) after the language model's first and second layer: where the token is
     (row, column, moment), and where its thing is as the list says it."""
     count, rows, columns = pieces.there.shape
-    row = torch.arange(rows)[:, None].expand(count, rows, columns).flatten()
-    column = torch.arange(columns).expand(count, rows, columns).flatten()
-    moment = (torch.arange(count) % sightings.MOMENT_COUNT)[:, None, None].expand(count, rows, columns).flatten()
+    piece, row, column = torch.meshgrid(*(torch.arange(n) for n in (count, rows, columns)), indexing="ij")
+    row, column, moment = (
+        part.flatten().to(hidden[0].device) for part in (row, column, piece % sightings.MOMENT_COUNT)
+    )
     pairs = [
         (heads.token_row(hidden[1]), row),
         (heads.token_column(hidden[1]), column),
         (heads.moment(hidden[1]), moment),
     ]
-    place = torch.from_numpy(pieces.place).flatten(0, 2)
-    there = torch.from_numpy(pieces.there).flatten()
+    place, there = _on(hidden[0], pieces.place).flatten(0, 2), _on(hidden[0], pieces.there).flatten()
     for axis, head in enumerate((heads.column, heads.row)):
         pairs.append((head(hidden[2]), place[:, axis].where(there, NOT_THERE)))
     return torch.stack([functional.cross_entropy(logits.float(), truth) for logits, truth in pairs]).sum()
@@ -117,11 +119,11 @@ def point_loss(
     falls on the right video tokens.
     """
     assert batch.listed is not None
-    points = encoder.pointers(ids, torch.from_numpy(batch.listed))
+    points = encoder.pointers(ids, _on(ids, batch.listed))
     right = _shows(batch.pieces, points)
     first = int(points.position.min())
     shares = layers.attention_log_shares(thinker, _POINTING_LAYER, hidden, positions, _POINTING_HEADS, first)
-    video = (ids == encoder.video).int().argmax(1)[points.row, None] + torch.arange(right.shape[1])
+    video = (ids == encoder.video).int().argmax(1)[points.row, None] + torch.arange(right.shape[1], device=ids.device)
     at = shares[points.row[:, None], :, points.position[:, None] - first, video]  # (N, video tokens, heads)
     share = at.masked_fill(~right[..., None], -torch.inf)[right.any(1)].logsumexp(1)
     return Losses(-share.mean(), {"point": float(share.detach().exp().mean())})
@@ -130,16 +132,16 @@ def point_loss(
 def _shows(pieces: Pieces, points: Pointers) -> torch.Tensor:
     """(N, video tokens) bool: which video tokens show the thing at the moment."""
     clips = len(pieces.thing) // sightings.MOMENT_COUNT
-    thing = torch.from_numpy(pieces.thing).view(clips, -1)[points.row]
-    there = torch.from_numpy(pieces.there).view(clips, -1)[points.row]
-    moment = torch.arange(thing.shape[1]) // (thing.shape[1] // sightings.MOMENT_COUNT)
+    thing = _on(points.row, pieces.thing).view(clips, -1)[points.row]
+    there = _on(points.row, pieces.there).view(clips, -1)[points.row]
+    moment = torch.arange(thing.shape[1], device=thing.device) // (thing.shape[1] // sightings.MOMENT_COUNT)
     when = (moment == points.moment[:, None]) | (points.moment == ANY_MOMENT)[:, None]
     return there & (thing == points.thing[:, None]) & when
 
 
 def hear_loss(heads: Heads, heard: torch.Tensor, sounds: Sounds) -> Losses:
     """Whether each sound's tokens (B, tokens, width) together tell its timbre."""
-    logits, truth = heads.timbre(heard.mean(1)).float(), torch.from_numpy(sounds.shapes)
+    logits, truth = heads.timbre(heard.mean(1)).float(), _on(heard, sounds.shapes)
     return Losses(
         functional.cross_entropy(logits, truth), {"timbre": float((logits.argmax(-1) == truth).float().mean())}
     )
@@ -186,7 +188,7 @@ def named_loss(heads: Heads, hidden: torch.Tensor, ids: torch.Tensor, encoder: E
 def read_turns(thinker: Any, heads: Heads, encoder: Encoder, turns: tuple[Turn, ...], match: float = 0.0) -> Losses:
     """The choice and the answer where the list is given; no clip is looked at. `match`: the weight of `named_loss`."""
     ids, labels = encoder.given(turns)
-    positions = torch.arange(ids.shape[1]).expand(3, *ids.shape)
+    positions = torch.arange(ids.shape[1], device=ids.device).expand(3, *ids.shape)
     hidden = thinkers.read(thinker, thinker.model.embed_tokens(ids), positions)
     said = completion_loss(thinker, hidden[-1], ids, labels, encoder)
     if not match:
@@ -249,5 +251,10 @@ def watch(thinker: Any, heads: Heads, encoder: Encoder, batch: Batch, phase: Pha
 def _see(thinker: Any, pieces: Pieces) -> torch.Tensor:
     """(P, tokens, width)"""
     _, rows, columns = pieces.there.shape
-    patches = thinkers.pack_patches(torch.from_numpy(pieces.frames), PATCH_PX)
+    patches = thinkers.pack_patches(torch.from_numpy(pieces.frames).to(thinker.device), PATCH_PX)
     return thinkers.see(thinker.visual, patches, (rows * layers.MERGE, columns * layers.MERGE))
+
+
+def _on(other: torch.Tensor, array: NDArray[Any]) -> torch.Tensor:
+    """The array on the device of the other."""
+    return torch.from_numpy(array).to(other.device)

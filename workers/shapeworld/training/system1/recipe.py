@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 
-from backend.domain.errors import BadInput
 from workers.shapeworld.training import thinkers
 from workers.shapeworld.training.system1 import model
 from workers.shapeworld.training.system1.batches import Batch, System1Source
@@ -45,15 +44,13 @@ PHASES = (
 
 class System1Trainee(Trainee):
     def __init__(self, seed: int, device: str, eyes: Path) -> None:
-        if device != "cpu":
-            raise BadInput("System 1 is trained on the CPU only so far; train it with --device cpu")
         torch.manual_seed(seed)
         self.phases, self.source = PHASES, System1Source(seed)
-        self.encoder = Encoder(MAX_PIXELS)
-        self.thinker = thinkers.make_thinker(self.encoder.tokenizer, model.SIZE)
+        self._device, self.encoder = device, Encoder(MAX_PIXELS, device)
+        self.thinker = thinkers.make_thinker(self.encoder.tokenizer, model.SIZE).to(device)
         self.origin = {"eyes": thinkers.take_eyes(self.thinker, eyes)}
         model.begin_cells(self.thinker, self.encoder, seed)
-        self.heads = model.Heads(model.SIZE.width)
+        self.heads = model.Heads(model.SIZE.width).to(device)
         self._validation = Validation(self.encoder)
         self.modules = torch.nn.ModuleDict({"thinker": self.thinker, "heads": self.heads})
 
@@ -70,7 +67,7 @@ class System1Trainee(Trainee):
 
     def loss(self, phase: Phase, step: int, batch: Batch) -> tuple[torch.Tensor, Figures]:  # noqa: ARG002 (the base class names it)
         parts = self.thinker, self.heads, self.encoder
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast(self._device, dtype=torch.bfloat16):
             losses = model.watch(*parts, batch, phase) if batch.clips else model.look(*parts, batch)
             if not batch.readings:
                 return losses
@@ -94,6 +91,6 @@ class System1Trainee(Trainee):
 def trainee(seed: int, device: str, eyes: Path) -> Trainee:
     """System 1 from the eyes of a System 2, a checkpoint folder, and nothing else.
 
-    Raises `BadInput` for another device than "cpu", and for a folder without such eyes.
+    Raises `BadInput` for a folder without such eyes.
     """
     return System1Trainee(seed, device, eyes)

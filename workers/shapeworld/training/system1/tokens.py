@@ -55,7 +55,8 @@ class Pointers(NamedTuple):
 class Encoder:
     """Texts as the model takes them, with the tables of the loss."""
 
-    def __init__(self, max_pixels: int) -> None:
+    def __init__(self, max_pixels: int, device: str = "cpu") -> None:
+        self._device = device
         self.tokenizer = make_tokenizer()
         self.processor = thinkers.make_processor(
             self.tokenizer, patch_px=8, max_pixels=max_pixels, audio_max_s=AUDIO_MAX_S
@@ -66,26 +67,29 @@ class Encoder:
         self._template = load_template("workers/pipeline/prompts/shapeworld", "system1_vos")
         self._pad = self.tokenizer.pad_token_id
         size = len(self.tokenizer)
-        self.nearness = torch.eye(size)
+        self.nearness = torch.eye(size, device=device)
         self.cells, [self.nowhere] = self.ids(words.CELLS), self.ids((words.NOWHERE,)).tolist()
-        self.cell_places = torch.cartesian_prod(torch.arange(words.ROW_COUNT), torch.arange(words.COLUMN_COUNT))
+        rows, columns = (torch.arange(count, device=device) for count in (words.ROW_COUNT, words.COLUMN_COUNT))
+        self.cell_places = torch.cartesian_prod(rows, columns)
         self._set_near(self.cells, self.cell_places, _NEAR_CELL)
         speeds = self.ids(words.SPEED_WORDS)
-        self._set_near(speeds, torch.arange(len(speeds))[:, None], _NEAR_SPEED)
-        self._weight = torch.ones(size)
+        self._set_near(speeds, torch.arange(len(speeds), device=device)[:, None], _NEAR_SPEED)
+        self._weight = torch.ones(size, device=device)
         self._weight[self.ids(_HEAVY_WORDS)] = _HEAVY
         self.is_choice, self.is_mark, self.is_place, self.is_number, self.is_speed = torch.zeros(
-            5, size, dtype=torch.bool
+            5, size, dtype=torch.bool, device=device
         )
         self.is_choice[self.ids((words.CHOICE,))] = True
         self.is_mark[self.ids(words.MARKS)] = True
+        self._follows = self.is_mark.clone()
+        self._follows[self.ids((*words.SINCE, *words.SPEED_WORDS, *words.WAYS))] = True
         self.is_place[self.cells] = True
         self.is_number[self.ids(words.NUMBERS)] = True
         self.is_speed[speeds] = True
         # Of each token the look it names, alike for one thing and several; -1 for all others.
-        self._look = torch.full((size,), -1)
+        self._look = torch.full((size,), -1, device=device)
         looks = (*words.COLOR_WORDS, *words.SHAPE_WORDS, *words.TEXTURE_WORDS)
-        self._look[self.ids(looks)] = torch.arange(len(looks))
+        self._look[self.ids(looks)] = torch.arange(len(looks), device=device)
         self._look[self.ids(words.PLURALS)] = self._look[self.ids(words.SHAPE_WORDS)]
         [self._begin], [self._heard] = (self.ids((word,)).tolist() for word in (words.BEGIN, words.HEARD))
 
@@ -122,7 +126,7 @@ class Encoder:
 
     def ids(self, family: tuple[str, ...]) -> torch.Tensor:
         """(len(family),) ids of words that are one token each."""
-        return torch.tensor(thinkers.token_ids(self.tokenizer, family))
+        return torch.tensor(thinkers.token_ids(self.tokenizer, family), device=self._device)
 
     def weights(self, truth: torch.Tensor) -> torch.Tensor:
         return self._weight[truth]
@@ -157,12 +161,12 @@ class Encoder:
         return self._stack(rows)
 
     def given(self, turns: tuple[Turn, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, L) ids and labels of turns without a clip; of the completion the marks, the choice and what follows it
-        are learned."""
+        """(B, L) ids and labels of turns without a clip; learned is what follows from the list: of each thing since
+        when it is there, how fast and which way it goes, its mark; the choice and what comes after it."""
         rows = [(self.prompt(turn.question, 0, 0), self._completion(turn.completion)) for turn in turns]
         ids, labels = self._stack(rows)
         chosen = self.is_choice[ids].cumsum(1) - self.is_choice[ids].long() > 0
-        return ids, labels.where(chosen | self.is_mark[ids], NOT_THERE)
+        return ids, labels.where(chosen | self._follows[ids], NOT_THERE)
 
     def _stack(self, rows: list[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Rows of a prompt and a completion, padded on the right."""
@@ -172,19 +176,19 @@ class Encoder:
             end = len(prompt) + len(completion)
             ids[row, :end] = torch.tensor(prompt + completion)
             labels[row, len(prompt) : end] = torch.tensor(completion)
-        return ids, labels
+        return ids.to(self._device), labels.to(self._device)
 
     def positions(self, thinker: Any, ids: torch.Tensor, count: int, grid: tuple[int, int]) -> torch.Tensor:
         """(3, B, L) rope positions of turns with a clip each, by transformers' own rule."""
         rows, columns = grid
-        thw = torch.tensor([[MOMENT_COUNT, rows * layers.MERGE, columns * layers.MERGE]]).expand(count, -1)
-        seconds = torch.full((count,), FRAME_COUNT / NOMINAL_FPS / MOMENT_COUNT)
+        thw = torch.tensor([[MOMENT_COUNT, rows * layers.MERGE, columns * layers.MERGE]], device=ids.device)
+        seconds = torch.full((count,), FRAME_COUNT / NOMINAL_FPS / MOMENT_COUNT, device=ids.device)
         audio_tokens = int((ids[0] == self.audio).sum())
         # As many mel frames as give that many tokens: the rule counts tokens.
-        lengths = torch.full((count,), audio_tokens * 4) if audio_tokens else None
+        lengths = torch.full((count,), audio_tokens * 4, device=ids.device) if audio_tokens else None
         positions, _ = thinker.get_rope_index(
             ids,
-            video_grid_thw=thw,
+            video_grid_thw=thw.expand(count, -1),
             attention_mask=torch.ones_like(ids),
             audio_seqlens=lengths,
             second_per_grids=seconds,
@@ -202,4 +206,5 @@ class Encoder:
                 padding="longest",
                 return_attention_mask=True,
             )
-        return torch.as_tensor(output["input_features"]), torch.as_tensor(output["attention_mask"], dtype=torch.long)
+        features, mask = torch.as_tensor(output["input_features"]), torch.as_tensor(output["attention_mask"])
+        return features.to(self._device), mask.long().to(self._device)

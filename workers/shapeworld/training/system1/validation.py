@@ -101,27 +101,28 @@ def generate(thinker: Any, encoder: Encoder, cases: list[Case]) -> list[str]:
     """Greedy completions about clips of one size, all with sound or none."""
     pieces = pictures.join([case.pieces for case in cases])
     _, rows, columns = pieces.there.shape
-    inputs: dict[str, Any] = {}
+    inputs: dict[str, torch.Tensor] = {}
     audio_tokens = [0] * len(cases)
     if cases[0].sample.heard:
-        features, mask = encoder.features([audio(case.sample.staged.scene) for case in cases])
-        inputs = {"input_features": features, "feature_attention_mask": mask}
-        audio_tokens = ((((mask.sum(1) - 1) // 2 + 1) - 2) // 2 + 1).tolist()
+        features, heard = encoder.features([audio(case.sample.staged.scene) for case in cases])
+        inputs = {"input_features": features, "feature_attention_mask": heard}
+        audio_tokens = ((((heard.sum(1) - 1) // 2 + 1) - 2) // 2 + 1).tolist()
     video_tokens = rows * columns * sightings.MOMENT_COUNT
     prompts = [
-        encoder.prompt(case.sample.question.text, video_tokens, heard)
-        for case, heard in zip(cases, audio_tokens, strict=True)
+        encoder.prompt(case.sample.question.text, video_tokens, count)
+        for case, count in zip(cases, audio_tokens, strict=True)
     ]
     length = max(map(len, prompts))
     pad = encoder.tokenizer.pad_token_id
-    ids = torch.tensor([[pad] * (length - len(prompt)) + prompt for prompt in prompts])
-    mask = torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts])
     grid = [sightings.MOMENT_COUNT, rows * layers.MERGE, columns * layers.MERGE]
     patches = thinkers.pack_patches(torch.from_numpy(pieces.frames), thinker.config.vision_config.patch_size)
-    output = thinker.generate(
-        input_ids=ids, attention_mask=mask, pixel_values_videos=patches.flatten(0, 1),
-        video_grid_thw=torch.tensor([grid] * len(cases)),
-        video_second_per_grid=torch.full((len(cases),), _SECONDS / sightings.MOMENT_COUNT),
-        max_new_tokens=MAX_NEW_TOKENS, do_sample=False, **inputs,
-    )  # fmt: skip
+    inputs |= {
+        "input_ids": torch.tensor([[pad] * (length - len(prompt)) + prompt for prompt in prompts]),
+        "attention_mask": torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts]),
+        "pixel_values_videos": patches.flatten(0, 1),
+        "video_grid_thw": torch.tensor([grid] * len(cases)),
+        "video_second_per_grid": torch.full((len(cases),), _SECONDS / sightings.MOMENT_COUNT),
+    }
+    there = {name: value.to(thinker.device) for name, value in inputs.items()}
+    output = thinker.generate(**there, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
     return [str(text) for text in encoder.tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)]
