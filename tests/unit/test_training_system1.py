@@ -199,7 +199,12 @@ def test_pointers_lead_from_the_list_to_tokens_that_show_what_it_is_about_to_say
             column, line = (int(part) for part in word.removeprefix(" @").split("."))
             cells += 1
             assert place[row, there].unique(dim=0).tolist() == [[column, line]]
-    assert looks == sum(turn.completion.split(words.CHOICE)[0].count(")") for turn in batch.clips)
+    listed = [turn.completion.split(words.CHOICE)[0].count(")") for turn in batch.clips]
+    assert looks == sum(listed)
+    assert [word in words.NUMBERS for word in words_next].count(True) == sum(listed)
+    for row, count in enumerate(listed):
+        whose = [thing for thing, word in zip(points.thing, words_next, strict=True) if word in words.NUMBERS]
+        assert whose[sum(listed[:row]) : sum(listed[:row]) + count] == batch.listed[row][:count].tolist()
     assert cells > 5 * looks
 
 

@@ -1,10 +1,10 @@
 """Identity: which detections of different keyframes are the same thing. [Ours: the paper takes identity from ground
 truth.]
 
-Keyframe by keyframe in time, detections are matched to the tracks so far by the IoU of their propagated masks on all
-of the keyframes (Hungarian, with a threshold); what matches nothing begins a new track. A track's mask on a frame is
-that of its member whose keyframe lies nearest in time: the one that had the least way to drift. A track that most of
-the keyframes on which it can be seen did not name is a slip of System 2 or of SAM2, and is dropped.
+Keyframe by keyframe in time, detections are matched to the tracks so far by the IoU of their propagated masks on the
+keyframes that both reach (Hungarian, with a threshold); what matches nothing begins a new track. A track's mask on a
+frame is that of its member whose keyframe lies nearest in time: the one that had the least way to drift. A track that
+most of the keyframes on which it can be seen did not name is a slip of System 2 or of SAM2, and is dropped.
 """
 
 from collections.abc import Sequence
@@ -28,9 +28,10 @@ class LinkedTrack:
 
 
 def agreement(left: Propagation, right: Propagation, frames: Sequence[int]) -> float:
-    """Mean mask IoU over those of `frames` on which at least one of the two sees something; 0 if there is none."""
+    """Mean mask IoU over those of `frames` to which both were carried and on which at least one of the two sees
+    something; 0 if there is none."""
     scores = []
-    for frame_index in frames:
+    for frame_index in (i for i in frames if left.covers(i) and right.covers(i)):
         a, b = left.masks.get(frame_index), right.masks.get(frame_index)
         if a is not None and b is not None:
             scores.append(rle.iou(a, b))

@@ -22,8 +22,9 @@ from backend.profiles import ModelProfile
 from backend.settings import PipelineSettings
 from integrations.media.decode import iter_frames, read_audio
 from integrations.media.probe import probe_video
+from workers.pipeline.carrying import carry
 from workers.pipeline.frame_store import FrameStore
-from workers.pipeline.linking import LinkedTrack, corroborated, link
+from workers.pipeline.linking import LinkedTrack, corroborated
 from workers.pipeline.parsing import Moment
 from workers.pipeline.segmenter import BoxPrompt, Propagation, Segmenter
 from workers.pipeline.system1 import System1, System1Result
@@ -110,11 +111,12 @@ class OmniPipeline:
                 looked = self._ground(chosen, sampled, sampling, progress)
             prompts = [BoxPrompt(k.frame_index, box.box_xyxy_px) for k in looked for box in k.boxes]
             with progress.stage(Stage.SEGMENT):
-                propagations = self.segmenter.propagate(
-                    store, prompts, (probe.width, probe.height), lambda share: progress.tell(Stage.SEGMENT, share)
-                )
+                propagations, tracks = carry(
+                    self.segmenter, store, prompts, (probe.width, probe.height), self._settings.link_iou,
+                    lambda share: progress.tell(Stage.SEGMENT, share),
+                )  # fmt: skip
         with progress.stage(Stage.LINK):
-            linked = self._link(looked, prompts, propagations, progress)
+            linked = self._believe(looked, prompts, tracks, progress)
         return self._assemble(probe, seed, chosen, looked, linked, propagations, sampled, progress)
 
     def choose(
@@ -192,10 +194,10 @@ class OmniPipeline:
             looked.append(_Looked(frame_index, moment, tuple(kept)))
         return looked
 
-    def _link(
-        self, looked: list[_Looked], prompts: list[BoxPrompt], propagations: list[Propagation], progress: _Progress
+    def _believe(
+        self, looked: list[_Looked], prompts: list[BoxPrompt], tracks: list[LinkedTrack], progress: _Progress
     ) -> list[LinkedTrack]:
-        tracks = [t for t in link(prompts, propagations, self._settings.link_iou) if t.masks]
+        tracks = [t for t in tracks if t.masks]
         kept = corroborated(tracks, prompts, [k.frame_index for k in looked], self._settings.min_support)
         for track in tracks:
             if track not in kept:

@@ -1,16 +1,15 @@
-"""The segmenter: Meta's SAM2 carries boxes from their keyframes through every frame, forward and in reverse.
+"""The segmenter: Meta's SAM2 carries boxes from their keyframes through the clip, forward and in reverse.
 
-All detections of a clip share one encoding of its frames and one pass in each direction (the appendix's single forward
-pass); those prompted on the same frame go through memory attention, decoder and memory encoder as one batch. Unlike
-Meta's video predictor, only the memories that the model can still read are kept, frames stay on disk and masks leave
-as run lengths, so that memory doesn't grow with the length of the video. Groups of detections are independent of each
-other, and frames can be encoded before they are asked for; both is left to threads where there are cores for it.
+Detections of a clip share the encodings of its frames; those prompted on the same frame go through memory attention,
+decoder and memory encoder as one batch. Unlike Meta's video predictor, only the memories that the model can still read
+are kept, frames stay on disk and masks leave as run lengths, so that memory doesn't grow with the length of the video.
+Groups of detections are independent of each other, and so are walks over different stretches of the clip; both are left
+to threads where there are cores for them.
 """
 
 import os
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +23,9 @@ from backend.domain.annotation import Box, Mask
 from backend.domain.masks import encode_mask
 from backend.profiles import SegmenterProfile
 from workers.pipeline import torchvision_cpu
+from workers.pipeline.encoding import Features, FrameEncoder
 from workers.pipeline.frame_store import FrameStore
+from workers.pipeline.sweeps import Group, Sweep, plan, walk
 
 torchvision_cpu.install()
 
@@ -45,27 +46,15 @@ class BoxPrompt:
 
 @dataclass(slots=True)
 class Propagation:
-    """What one prompt became: a mask on each frame where SAM2 sees the thing, and SAM2's own estimate of its IoU
-    there."""
+    """What one prompt became: a mask on each frame where SAM2 sees the thing, and SAM2's own estimate of its IoU there.
+    `span`: the frames that it was carried to, None for the whole clip."""
 
     masks: dict[int, Mask] = field(default_factory=dict)
     predicted_iou: dict[int, float] = field(default_factory=dict)
+    span: range | None = None
 
-
-@dataclass(slots=True)
-class _Group:
-    """The prompts of one frame: rows of one batch. `rows` are indices into the caller's prompts."""
-
-    frame_index: int
-    rows: list[int]
-    boxes: torch.Tensor  # (n, 4) in model pixels
-    conditioning: dict[str, Any] | None = None
-    memory: dict[int, dict[str, Any]] = field(default_factory=dict)
-    #: The first memories of the forward pass: the reverse pass begins with them behind it, as in Meta's predictor.
-    ahead: dict[int, dict[str, Any]] = field(default_factory=dict)
-
-
-_Features = tuple[list[torch.Tensor], list[torch.Tensor], list[tuple[int, int]]]
+    def covers(self, frame_index: int) -> bool:
+        return self.span is None or frame_index in self.span
 
 
 class _SharedPositions(torch.nn.Module):
@@ -108,6 +97,10 @@ class Segmenter:
     def size_px(self) -> int:
         return int(self.model.image_size)
 
+    @property
+    def encoder_batch_size(self) -> int:
+        return self._profile.encoder_batch_size
+
     def _autocast(self) -> AbstractContextManager[Any]:
         if self._profile.dtype == "float32":
             return nullcontext()
@@ -119,36 +112,30 @@ class Segmenter:
         prompts: Sequence[BoxPrompt],
         source_size: tuple[int, int],
         on_progress: Callable[[float], None] = lambda _: None,
+        spans: Sequence[range] | None = None,
     ) -> list[Propagation]:
-        """One `Propagation` a prompt, in order. `source_size`: (width, height) of the masks; progress goes from 0 to
-        1."""
-        results = [Propagation() for _ in prompts]
-        groups = self._groups(prompts, source_size)
-        if not groups:
-            return results
-        first, last, count = groups[0].frame_index, groups[-1].frame_index, frames.frame_count
-        steps = (count - first) + (last + 1)
-        with ThreadPoolExecutor(self._lanes(), "segmenter") as pool:
-            encoder = _Encoder(self, frames, pool)
+        """One `Propagation` a prompt, in order; progress goes from 0 to 1.
 
-            def advance(active: list[_Group], frame_index: int, reverse: bool) -> None:
-                features = encoder.features(frame_index, reverse)
-                tracked = [
-                    pool.submit(self._step, group, frame_index, features, count, reverse, results, source_size)
-                    for group in active
-                ]
-                for one in tracked:
-                    one.result()
+        `source_size`: (width, height) of the masks. `spans`: of each prompt the frames it is carried to, its own among
+        them; all, if not given. What it becomes on a frame is the same in any span.
+        """
+        results = [Propagation(span=None if spans is None else spans[row]) for row in range(len(prompts))]
+        count = frames.frame_count
+        groups = self._groups(prompts, spans or [range(count)] * len(prompts), source_size)
+        encoder = FrameEncoder(self, frames, self._feature_cache_bytes)
 
-            for done, frame_index in enumerate(range(first, count)):
-                advance([g for g in groups if g.frame_index <= frame_index], frame_index, reverse=False)
-                on_progress((done + 1) / steps)
-            for group in groups:
-                group.memory = group.ahead
-            for done, frame_index in enumerate(range(last, -1, -1)):
-                if active := [g for g in groups if g.frame_index > frame_index]:
-                    advance(active, frame_index, reverse=True)
-                on_progress((count - first + done + 1) / steps)
+        def advance(sweep: Sweep, pool: Executor | None) -> Iterator[None]:
+            for frame_index, features in encoder.walk(sweep.order, pool):
+                rest = (frame_index, features, count, sweep.reverse, results, source_size)
+                if pool is None:
+                    for group in sweep.active(frame_index):
+                        self._step(group, *rest)
+                else:
+                    for tracked in [pool.submit(self._step, group, *rest) for group in sweep.active(frame_index)]:
+                        tracked.result()
+                yield
+
+        walk(*plan(groups, self._reach, count), advance, self._lanes(), on_progress)
         return results
 
     def _lanes(self) -> int:
@@ -157,21 +144,28 @@ class Segmenter:
             return 1
         return max(1, (os.cpu_count() or 1) // torch.get_num_threads())
 
-    def _groups(self, prompts: Sequence[BoxPrompt], source_size: tuple[int, int]) -> list[_Group]:
-        """Prompts by frame, earliest first; boxes scaled to the model's square input."""
+    @property
+    def _reach(self) -> int:
+        """How many frames back the model reads memories."""
+        return int(max(self.model.max_obj_ptrs_in_encoder, self.model.num_maskmem))
+
+    def _groups(
+        self, prompts: Sequence[BoxPrompt], spans: Sequence[range], source_size: tuple[int, int]
+    ) -> list[Group]:
+        """Prompts by frame and span, earliest first; boxes scaled to the model's square input."""
         scale = [self.size_px / source_size[0], self.size_px / source_size[1]] * 2
-        by_frame: dict[int, list[int]] = {}
-        for row, prompt in enumerate(prompts):
-            by_frame.setdefault(prompt.frame_index, []).append(row)
+        by_frame: dict[tuple[int, range], list[int]] = {}
+        for row, (prompt, span) in enumerate(zip(prompts, spans, strict=True)):
+            by_frame.setdefault((prompt.frame_index, span), []).append(row)
         groups = []
-        for frame_index, rows in sorted(by_frame.items()):
+        for (frame_index, span), rows in sorted(by_frame.items(), key=lambda item: (item[0][0], item[0][1].start)):
             corners = [prompts[r].box_xyxy_px for r in rows]
             boxes = torch.tensor([[b.x1, b.y1, b.x2, b.y2] for b in corners]) * torch.tensor(scale)
-            groups.append(_Group(frame_index, rows, boxes.to(self.device)))
+            groups.append(Group(frame_index, span, rows, boxes.to(self.device)))
         return groups
 
     def _step(
-        self, group: _Group, frame_index: int, features: _Features, frame_count: int, reverse: bool,
+        self, group: Group, frame_index: int, features: Features, frame_count: int, reverse: bool,
         results: list[Propagation], source_size: tuple[int, int],
     ) -> None:  # fmt: skip
         """Track the group's rows on one frame and write their masks; in a thread of its own."""
@@ -180,7 +174,7 @@ class Segmenter:
             self._write(group.rows, frame_index, low_res.float(), ious.float(), results, source_size)
 
     def _track(
-        self, group: _Group, frame_index: int, features: _Features, frame_count: int, reverse: bool
+        self, group: Group, frame_index: int, features: Features, frame_count: int, reverse: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Mask logits (rows, 1, h, w) and predicted IoU (rows, 1); the group remembers what later frames read."""
         rows, is_prompted = len(group.rows), frame_index == group.frame_index
@@ -204,7 +198,7 @@ class Segmenter:
         if is_prompted:
             group.conditioning = kept
         else:
-            reach = max(self.model.max_obj_ptrs_in_encoder, self.model.num_maskmem)
+            reach = self._reach
             group.memory[frame_index] = kept
             group.memory.pop(frame_index + reach if reverse else frame_index - reach, None)
             if not reverse and frame_index - group.frame_index < reach:
@@ -218,6 +212,8 @@ class Segmenter:
         width, height = source_size
         best = ious.amax(-1).clamp(0, 1).tolist()
         for position, row in enumerate(rows):
+            if not results[row].covers(frame_index):
+                continue
             logits = low_res[position : position + 1]
             if not bool((logits > 0).any()):
                 continue  # bilinear interpolation of non-positive logits sets no pixel
@@ -227,63 +223,12 @@ class Segmenter:
                 results[row].masks[frame_index] = encoded
                 results[row].predicted_iou[frame_index] = best[position]
 
-
-class _Encoder:
-    """Image features by frame, computed in batches and kept as far as the cache's budget goes.
-
-    The forward pass leaves its latest frames here, which the reverse pass asks for first; what was dropped is
-    encoded again.
-    """
-
-    def __init__(self, segmenter: Segmenter, frames: FrameStore, pool: ThreadPoolExecutor) -> None:
-        self._segmenter, self._frames, self._pool = segmenter, frames, pool
-        self._batch = segmenter._profile.encoder_batch_size
-        self._cache: OrderedDict[int, _Features] = OrderedDict()
-        self._bytes = 0
-        self._coming: tuple[range, Future[list[_Features]]] | None = None
-
-    def features(self, frame_index: int, reverse: bool) -> _Features:
-        """The features of a frame; those that the pass asks for next are begun meanwhile."""
-        if frame_index not in self._cache:
-            if self._coming is None or frame_index not in self._coming[0]:
-                self._begin(frame_index, reverse)
-            self._take()
-        self._cache.move_to_end(frame_index)
-        if self._coming is None:
-            step = -1 if reverse else 1
-            reach = range(frame_index + step, frame_index + step * (self._batch + 1), step)
-            missing = (i for i in reach if 0 <= i < self._frames.frame_count and i not in self._cache)
-            if (upcoming := next(missing, None)) is not None:
-                self._begin(upcoming, reverse)
-        return self._cache[frame_index]
-
-    def _begin(self, frame_index: int, reverse: bool) -> None:
-        begin = max(0, frame_index - self._batch + 1) if reverse else frame_index
-        end = frame_index + 1 if reverse else min(self._frames.frame_count, frame_index + self._batch)
-        pixels = self._frames.read(begin, end)
-        self._coming = range(begin, end), self._pool.submit(self._encode, pixels)
-
-    def _take(self) -> None:
-        """Put what was begun into the cache, and drop what was asked for longest ago if it is too much."""
-        assert self._coming is not None
-        indices, encoded = self._coming
-        self._coming = None
-        for frame_index, one in zip(indices, encoded.result(), strict=True):
-            if frame_index not in self._cache:
-                self._cache[frame_index] = one
-                self._bytes += sum(f.nbytes for f in one[0])
-        oldest_first = [i for i in self._cache if i not in indices]
-        while self._bytes > self._segmenter._feature_cache_bytes and oldest_first:
-            dropped, _, _ = self._cache.pop(oldest_first.pop(0))
-            self._bytes -= sum(f.nbytes for f in dropped)
-
-    def _encode(self, pixels: NDArray[np.uint8]) -> list[_Features]:
+    def encode(self, pixels: NDArray[np.uint8]) -> list[Features]:
         """Features of each of the frames (n, size, size, 3)."""
-        segmenter = self._segmenter
-        with torch.inference_mode(), segmenter._autocast():
-            images = torch.from_numpy(pixels.astype(np.float32)).to(segmenter.device).permute(0, 3, 1, 2)
-            encoded = segmenter.model.forward_image((images / 255 - segmenter._mean) / segmenter._std)
-            _, vision, positions, sizes = segmenter.model._prepare_backbone_features(encoded)
+        with torch.inference_mode(), self._autocast():
+            images = torch.from_numpy(pixels.astype(np.float32)).to(self.device).permute(0, 3, 1, 2)
+            encoded = self.model.forward_image((images / 255 - self._mean) / self._std)
+            _, vision, positions, sizes = self.model._prepare_backbone_features(encoded)
             # Clones: a slice would keep the whole batch alive after its neighbours were dropped.
             return [
                 ([f[:, n : n + 1].clone() for f in vision], [p[:, :1] for p in positions], sizes)

@@ -13,7 +13,9 @@ from backend.profiles import load_profile
 from integrations.media.decode import iter_frames
 from integrations.media.probe import probe_video
 from tests.factories.world import Sample
+from workers.pipeline.carrying import carry, spans_between
 from workers.pipeline.frame_store import FrameStore
+from workers.pipeline.linking import LinkedTrack, link
 from workers.pipeline.segmenter import BoxPrompt, Propagation, Segmenter
 from workers.shapeworld.world.queries import Kind
 
@@ -49,7 +51,7 @@ def prompts(sample: Sample) -> list[BoxPrompt]:
     return [*boxes, BoxPrompt(picked[1], Box(10, 20, 90, 100))]
 
 
-def pixels(propagation: Propagation, frame_count: int) -> np.ndarray:
+def pixels(propagation: Propagation | LinkedTrack, frame_count: int) -> np.ndarray:
     empty = np.zeros(SIZE[::-1], bool)
     masks = propagation.masks
     return np.stack([decode_mask(masks[f]) if f in masks else empty for f in range(frame_count)])
@@ -107,13 +109,37 @@ def test_a_full_feature_cache_and_none_at_all_give_the_same_masks(
         assert same.mean() >= 0.9999
 
 
+@pytest.mark.parametrize("near", [False, True], ids=["everywhere", "to the neighbours"])
 def test_threads_change_nothing(
-    segmenter: Segmenter, frames: FrameStore, prompts: list[BoxPrompt], monkeypatch: pytest.MonkeyPatch
+    segmenter: Segmenter, frames: FrameStore, prompts: list[BoxPrompt], monkeypatch: pytest.MonkeyPatch, near: bool
 ) -> None:
+    spans = spans_between(prompts, frames.frame_count) if near else None
     monkeypatch.setattr(Segmenter, "_lanes", lambda _: 1)
-    in_turn = segmenter.propagate(frames, prompts, SIZE)
+    in_turn = segmenter.propagate(frames, prompts, SIZE, spans=spans)
     monkeypatch.setattr(Segmenter, "_lanes", lambda _: 4)
-    assert segmenter.propagate(frames, prompts, SIZE) == in_turn
+    assert segmenter.propagate(frames, prompts, SIZE, spans=spans) == in_turn
+
+
+def test_a_shorter_way_shows_the_same_on_its_frames(
+    segmenter: Segmenter, frames: FrameStore, prompts: list[BoxPrompt]
+) -> None:
+    spans = spans_between(prompts, frames.frame_count)
+    assert {len(span) for span in spans} != {frames.frame_count}
+    whole = segmenter.propagate(frames, prompts, SIZE)
+    for far, near, span in zip(whole, segmenter.propagate(frames, prompts, SIZE, spans=spans), spans, strict=True):
+        assert near.masks == {i: mask for i, mask in far.masks.items() if i in span}
+
+
+def test_tracks_are_those_of_carrying_everything_everywhere(
+    segmenter: Segmenter, frames: FrameStore, prompts: list[BoxPrompt]
+) -> None:
+    everywhere = link(prompts, segmenter.propagate(frames, prompts, SIZE), 0.5)
+    _, tracks = carry(segmenter, frames, prompts, SIZE, 0.5)
+    assert [track.members for track in tracks] == [track.members for track in everywhere]
+    for mine, theirs in zip(tracks, everywhere, strict=True):
+        # What is carried again alone is another batch, whose sums are rounded otherwise.
+        same = pixels(mine, frames.frame_count) == pixels(theirs, frames.frame_count)
+        assert same.mean() >= 0.9999
 
 
 def test_a_true_box_is_followed_through_the_whole_clip(

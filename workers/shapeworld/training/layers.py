@@ -78,7 +78,8 @@ def attention_log_shares(
     key = _turn(project(attention.k_proj, states), cos, sin)
     scores = (query * attention.scaling @ key.transpose(-1, -2)).float()
     later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(first + 1)
-    return scores.masked_fill(later, -torch.inf).log_softmax(-1)
+    shares: torch.Tensor = scores.masked_fill(later, -torch.inf).log_softmax(-1)
+    return shares
 
 
 def _attend(

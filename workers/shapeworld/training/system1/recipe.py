@@ -33,7 +33,7 @@ PHASES = (
         },
     ),
     Phase(
-        "whole", 3000, 2e-3, warmup=20, decay=0.5,
+        "whole", 2700, 2e-3, warmup=20, decay=0.5,
         options={
             "stream": 3, "clips": 16, "readings": 16, "listen_every": 10, "drill": 8, "vision": 2, "match": 1,
             "point": 1,

@@ -118,7 +118,10 @@ def _trace(scene: Scene, centers: NDArray[Any], visible: NDArray[Any]) -> tuple[
 def cells(scene: Scene, centers: NDArray[Any]) -> NDArray[np.int64]:
     """(..., 2) column and row of the cell at places in the view (..., 2), or nearest to them."""
     size = np.asarray(size_px(scene))
-    return (np.clip(centers / np.asarray(scene.view), 0, 0.9999) * size / PLACE_PX).astype(np.int64)
+    places: NDArray[np.int64] = (np.clip(centers / np.asarray(scene.view), 0, 0.9999) * size / PLACE_PX).astype(
+        np.int64
+    )
+    return places
 
 
 def _way(centers: NDArray[Any]) -> str:

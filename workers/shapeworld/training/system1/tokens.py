@@ -108,15 +108,17 @@ class Encoder:
         return listed, listed & same.any(-1)
 
     def pointers(self, ids: torch.Tensor, listed: torch.Tensor) -> "Pointers":
-        """Where the list (B, L) is about to say something of a thing that can be looked at: its looks, at any moment,
-        and its cells. `listed` (B, 6): the things in the order of the list."""
+        """Where the list (B, L) is about to say something of a thing that can be looked at: its number and its looks,
+        at any moment, and its cells. `listed` (B, 6): the things in the order of the list."""
         listing = (ids == self._begin).cumsum(1) * (1 - self.is_choice[ids].cumsum(1)) > 0
         number = self.is_number[ids] & listing
-        place = number.cumsum(1) - 1
+        # Whether there is another thing to be listed is decided before its number is said.
+        next_one = torch.nn.functional.pad(number[:, 1:], (0, 1))
+        place = number.cumsum(1) - 1 + next_one.long()
         placed = (self.is_place[ids] | (ids == self.nowhere)).cumsum(1) - MOMENT_COUNT * place
-        looks = number.clone()
+        looks = number | next_one
         for _ in range(2):
-            looks[:, 1:] |= looks[:, :-1].clone()
+            looks[:, 1:] |= looks[:, :-1].clone() & ~next_one[:, :-1]
         looks &= listing
         cells = torch.nn.functional.pad(self.is_place[ids[:, 1:]], (0, 1))
         row, position = (looks | cells).nonzero(as_tuple=True)
