@@ -17,7 +17,7 @@ from workers.shapeworld.world.queries import Kind
 #: Each clip is the first of its kind from here on that has so many things and is no longer than this.
 FIRST_SEED = 1000
 THINGS_MIN, DURATION_MAX_S = 2, 4.0
-CASTING = (Kind.ATTRIBUTE, Kind.SOUND, Kind.RELATION, Kind.LEAVES, Kind.DIRECTION, Kind.PLURAL)
+CASTING = (Kind.ATTRIBUTE, Kind.SOUND, Kind.RELATION, Kind.LEAVES, Kind.DIRECTION, Kind.FASTEST)
 SIDE_PX = 384
 
 

@@ -91,7 +91,8 @@ def test_no_box_anywhere_is_no_target(make_sample: MakeSample, monkeypatch: pyte
     blind = load_pipeline(load_profile("shapeworld"), PipelineSettings())
     nothing = Completion("[]", 0.5, (96, 96))
     monkeypatch.setattr(blind.system2._thinker, "generate", lambda prompts, **_: [nothing] * len(prompts))
-    result = blind.annotate(make_sample(Kind.ATTRIBUTE, 1, seed=2000).path, "the red circle", Mode.VOS)
+    sample = make_sample(Kind.ATTRIBUTE, 1, seed=2000)
+    result = blind.annotate(sample.path, sample.instruction, Mode.VOS)
     assert (result.status, result.outcome_code) == (RunStatus.NO_TARGET, "no_box")
     assert len(result.keyframes) > 0
     assert any("found nothing" in warning for warning in result.warnings)
