@@ -24,7 +24,9 @@ def iter_frames(path: Path, probe: VideoProbe) -> Iterator[tuple[int, NDArray[An
     frame_index = -1
     try:
         with open_container(path) as container:
-            for frame_index, frame in enumerate(container.decode(video_stream(container))):
+            stream = video_stream(container)
+            stream.thread_type = "AUTO"
+            for frame_index, frame in enumerate(container.decode(stream)):
                 if frame_index == probe.frame_count:
                     return
                 image = frame.to_ndarray(format="rgb24")

@@ -5,7 +5,9 @@ identity across keyframes (`linking`), a streaming segmenter, and honest ends wh
 """
 
 import time
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +35,8 @@ from workers.pipeline.thinker import Thinker
 
 #: Two boxes of one answer that overlap this much are one thing said twice.
 _DUPLICATE_IOU = 0.9
+#: Decoded frames that wait to be written for the segmenter.
+_FRAMES_BEHIND = 8
 
 
 @dataclass(slots=True)
@@ -137,13 +141,20 @@ class OmniPipeline:
     ) -> dict[int, NDArray[Any]]:
         """One pass over the file: every frame to the store, the sampled ones kept at source resolution."""
         wanted, sampled = set(sampling.frame_indices), {}
-        for frame_index, image in iter_frames(path, probe):
-            if store is not None:
-                store.write(frame_index, image)
-            if frame_index in wanted:
-                sampled[frame_index] = image
-            if frame_index % 32 == 0:
-                progress.tell(Stage.DECODE, frame_index / probe.frame_count)
+        written = deque[Future[None]]()
+        # Resizing takes as long as decoding, so it goes on beside it, a few frames behind.
+        with ThreadPoolExecutor(1, "frames") as writer:
+            for frame_index, image in iter_frames(path, probe):
+                if store is not None:
+                    written.append(writer.submit(store.write, frame_index, image))
+                if len(written) > _FRAMES_BEHIND:
+                    written.popleft().result()
+                if frame_index in wanted:
+                    sampled[frame_index] = image
+                if frame_index % 32 == 0:
+                    progress.tell(Stage.DECODE, frame_index / probe.frame_count)
+            for one in written:
+                one.result()
         return sampled
 
     def _listen(self, path: Path, probe: VideoProbe, mode: Mode, progress: _Progress) -> NDArray[Any] | None:
