@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from backend.domain.errors import NotFound
+from backend.domain.errors import BadInput, NotFound
 from backend.settings import Settings
 from integrations.local.session import Interrupted, run
 from integrations.local.stack import Stack
@@ -137,6 +137,11 @@ def _ensure_project(container: "Container", videos: list["SampleVideo"]) -> int:
             instructions=[projects.InstructionSpec(t, Mode(m), tuple(p)) for (t, m), p in prefixes.items()],
             labels=(),
             spec=container.run_spec,
+        )
+    elif {(one.text, one.mode) for one in existing.instructions} != {(v.instruction, v.mode) for v in videos}:
+        raise BadInput(
+            f"the project {PROJECT!r} here asks the questions of another version's demo; remove the state folder "
+            f"({container.settings.local.state_dir}), or name another with --state-dir"
         )
     elif container.labeling_tool is not None:
         existing = projects.connect(container.transaction, container.labeling_tool, PROJECT)
