@@ -10,7 +10,6 @@ import statistics
 import tempfile
 import time
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 
 from backend.domain.runs import Mode
@@ -19,7 +18,7 @@ from backend.settings import PipelineSettings
 from workers.pipeline.omni import load_pipeline
 from workers.shapeworld.world import video
 from workers.shapeworld.world.levels import MEDIUM
-from workers.shapeworld.world.make import Example, make_scene
+from workers.shapeworld.world.make import first_scene
 from workers.shapeworld.world.queries import Kind
 
 REPEATS = 3
@@ -28,19 +27,13 @@ TARGET_S = 4.0
 FRAME_RATES = (12, 24)
 
 
-def example_of(kind: Kind, first_seed: int) -> Example:
-    """The first one from that seed on that lasts as long as is wanted."""
-    examples = (make_scene(seed, kind, MEDIUM) for seed in count(first_seed))
-    return next(example for example in examples if example.scene.duration_s == CLIP_S)
-
-
 def main() -> None:
     pipeline = load_pipeline(load_profile("shapeworld"), PipelineSettings())
     detail: dict[str, dict[str, float]] = {str(rate): {} for rate in FRAME_RATES}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         for kind in Kind:
-            example = example_of(kind, 2000)
+            example = first_scene(2000, kind, MEDIUM, lambda scene: scene.duration_s == CLIP_S)
             for rate in FRAME_RATES:
                 video.write(replace(example.scene, frame_rate=rate), path)
                 seconds = []

@@ -1,13 +1,12 @@
 """Clips of the proving ground with their truth, as tests want them: so many things, at a chosen frame rate."""
 
 from dataclasses import dataclass, replace
-from itertools import count
 from pathlib import Path
 
 from backend.domain.annotation import Mask
 from workers.shapeworld.world import video
 from workers.shapeworld.world.levels import EASY, Level
-from workers.shapeworld.world.make import Example, make_scene
+from workers.shapeworld.world.make import Example, first_scene
 from workers.shapeworld.world.queries import Kind
 from workers.shapeworld.world.truth import Truth
 
@@ -36,14 +35,12 @@ class Sample:
 
     @property
     def target(self) -> dict[int, Mask]:
-        masks = self.truth.union(self.example.question.targets)
-        return {frame_index: mask for frame_index, mask in enumerate(masks) if mask.area}
+        return self.truth.seen(self.example.question.targets)
 
 
 def example_of(kind: Kind, thing_count: int, seed: int, level: Level = EASY) -> Example:
     """The first example from `seed` on that has so many things."""
-    examples = (make_scene(s, kind, level) for s in count(seed))
-    return next(example for example in examples if len(example.scene.things) == thing_count)
+    return first_scene(seed, kind, level, lambda scene: len(scene.things) == thing_count)
 
 
 def write_sample(path: Path, kind: Kind, thing_count: int, seed: int, frame_rate: int = 12) -> Sample:

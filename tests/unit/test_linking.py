@@ -4,7 +4,7 @@ import numpy as np
 
 from backend.domain.annotation import Box, Mask
 from backend.domain.masks import encode_mask
-from workers.pipeline.linking import corroborated, link, support
+from workers.pipeline.linking import agreement, corroborated, link, support
 from workers.pipeline.segmenter import BoxPrompt, Propagation
 
 FRAMES = 12
@@ -49,6 +49,16 @@ def test_a_thing_the_nearest_member_has_lost_is_not_brought_back_by_another() ->
     prompts = [prompt(0), prompt(4)]
     [track] = link(prompts, [seen_at(10), seen_at(10, range(8))], 0.5)
     assert sorted(track.masks) == list(range(8))
+
+
+def test_only_keyframes_that_both_were_carried_to_tell_whether_two_are_one() -> None:
+    early = Propagation(seen_at(10, range(5)).masks, {}, range(5))
+    late = Propagation(seen_at(10, range(4, FRAMES)).masks, {}, range(4, FRAMES))
+    keyframes = [0, 4, 7, 11]
+    assert agreement(early, late, keyframes) == 1.0
+    assert agreement(early, late, [0, 11]) == 0.0
+    lost = Propagation({}, {}, range(4, FRAMES))  # carried there, and nothing seen
+    assert agreement(early, lost, keyframes) == 0.0
 
 
 def test_a_box_that_became_no_mask_is_in_no_track() -> None:

@@ -70,7 +70,7 @@ def other_ways_in(source: str) -> list[str]:
             found += [alias.name for alias in node.names if alias.name.startswith(WORLD)]
         elif isinstance(node, ast.ImportFrom):
             closed = {"make", "staging", "world"} if node.module in (WORLD, WORLD.rpartition(".")[0]) else set()
-            closed |= {"make_scene", "draw", "*"} if (node.module or "").startswith(WORLD) else set()
+            closed |= {"make_scene", "first_scene", "draw", "*"} if (node.module or "").startswith(WORLD) else set()
             found += [alias.name for alias in node.names if alias.name in closed]
     return found
 
@@ -81,6 +81,7 @@ def other_ways_in(source: str) -> list[str]:
         ("from workers.shapeworld.world.make import make_training_scene, Example", []),
         ("from workers.shapeworld.world import levels, queries", []),
         ("from workers.shapeworld.world.make import make_scene", ["make_scene"]),
+        ("from workers.shapeworld.world.make import first_scene", ["first_scene"]),
         ("from workers.shapeworld.world import make", ["make"]),
         ("def f():\n    import workers.shapeworld.world.make", ["workers.shapeworld.world.make"]),
         ("from workers.shapeworld import world", ["world"]),

@@ -15,7 +15,7 @@ class FrameStore:
 
     def __init__(self, frame_count: int, size_px: int, scratch_dir: Path | None = None) -> None:
         # Closed by `__exit__`; the file has no name, so nothing is left if the process dies.
-        self._file = tempfile.TemporaryFile(dir=scratch_dir, prefix="premask-frames-")  # noqa: SIM115
+        self._file = tempfile.TemporaryFile(dir=scratch_dir, prefix="premask-frames-")  # noqa: SIM115 (see above)
         self.frame_count, self.size_px = frame_count, size_px
         self._frame_bytes = size_px * size_px * 3
 

@@ -101,8 +101,7 @@ class OmniPipeline:
         progress = _Progress(on_stage)
         with progress.stage(Stage.DECODE):
             probe = probe or probe_video(video_path, self._settings)
-            look = self._profile.system1
-            sampling = sample_uniformly(probe.frame_count, look.max_frames, look.nominal_fps)
+            sampling = self._sampling(probe)
             store = FrameStore(probe.frame_count, self.segmenter.size_px, self._scratch_dir)
         with store:
             with progress.stage(Stage.DECODE):
@@ -127,14 +126,18 @@ class OmniPipeline:
         self, video_path: Path, instruction: str, mode: Mode, *, seed: int = 0
     ) -> tuple[System1Result, tuple[int, ...]]:
         """System 1 alone, with what it gets in `annotate`: its answer and the source frames of its moments."""
-        probe, look, progress = probe_video(video_path, self._settings), self._profile.system1, _Progress(None)
-        sampling = sample_uniformly(probe.frame_count, look.max_frames, look.nominal_fps)
+        probe, progress = probe_video(video_path, self._settings), _Progress(None)
+        sampling = self._sampling(probe)
         sampled = self._decode(video_path, probe, sampling, None, progress)
         audio = self._listen(video_path, probe, mode, progress)
         chosen = self._look(sampled, sampling, audio, instruction, mode, seed)
         # Several moments that fall on one frame are one keyframe there, too.
         frames = dict.fromkeys(sampling.frame_index_at(moment.start_s) for moment in chosen.answer.moments)
         return chosen, tuple(frames)
+
+    def _sampling(self, probe: VideoProbe) -> Sampling:
+        look = self._profile.system1
+        return sample_uniformly(probe.frame_count, look.max_frames, look.nominal_fps)
 
     def _decode(
         self, path: Path, probe: VideoProbe, sampling: Sampling, store: FrameStore | None, progress: _Progress

@@ -30,7 +30,7 @@ from workers.pipeline.sweeps import Group, Sweep, plan, walk
 torchvision_cpu.install()
 
 from safetensors.torch import load_file  # noqa: E402  (after torchvision was made importable)
-from sam2.build_sam import build_sam2_video_predictor, build_sam2_video_predictor_hf  # noqa: E402
+from sam2.build_sam import build_sam2_video_predictor, build_sam2_video_predictor_hf  # noqa: E402  (as above)
 
 #: ImageNet statistics, which Meta's loader normalises with.
 PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -33,7 +33,7 @@ def score(pipeline: OmniPipeline, case: Case, folder: Path, parts: Collection[Pa
     example = make_scene(case.seed, case.kind, case.preset)
     path = folder / "clip.mp4"
     truth = video.write(example.scene, path)
-    target = _by_frame(truth.union(example.question.targets))
+    target = truth.seen(example.question.targets)
     found: dict[str, Any] = {}
     if Part.PIPELINE in parts:
         found |= _whole(pipeline, path, example, truth, target)
@@ -62,10 +62,6 @@ def _looked(pipeline: OmniPipeline, path: Path, example: Example, target: dict[i
     chosen, frame_indices = pipeline.choose(path, example.question.text, Mode(example.question.mode))
     answer, said = chosen.answer, {moment.description for moment in chosen.answer.moments}
     return _Answer(chosen.raw_output, answer.warnings, said, answer.says_none, frame_indices).scores(example, target)
-
-
-def _by_frame(masks: tuple[Mask, ...]) -> dict[int, Mask]:
-    return {frame_index: mask for frame_index, mask in enumerate(masks) if mask.area}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 has a clear answer; the same seed, kind and level are the same example for ever.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 
@@ -70,6 +72,12 @@ def make_scene(seed: int, kind: Kind, level: Level) -> Example:
         if question is not None and (split is not Split.UNSEEN or _is_unseen(scene, question)):
             return Example(scene, question, draws)
     raise NoScene(f"no scene of {DRAWS_MAX} for seed {seed}, {kind}, {level.name}")
+
+
+def first_scene(first_seed: int, kind: Kind, level: Level, fits: Callable[[Scene], bool]) -> Example:
+    """The example of the first seed from there on whose scene fits."""
+    examples = (make_scene(seed, kind, level) for seed in count(first_seed))
+    return next(example for example in examples if fits(example.scene))
 
 
 def _pairs(split: Split, level: Level) -> tuple[Pair, ...]:

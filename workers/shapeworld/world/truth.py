@@ -36,6 +36,10 @@ class Truth:
         first = self.masks[0][0]
         return (encode_mask(np.zeros((first.height, first.width), bool)),) * self.frame_count
 
+    def seen(self, targets: tuple[int, ...]) -> dict[int, Mask]:
+        """The union of the targets' masks by frame index, on the frames that show something of them."""
+        return {frame_index: mask for frame_index, mask in enumerate(self.union(targets)) if mask.area}
+
 
 class TruthBuilder:
     """Gathers the truth frame by frame, so that no label map has to be kept."""
