@@ -82,6 +82,32 @@ class PipelineSettings(Group):
     min_side_px: int = Field(16, ge=1)
 
 
+class RewardSettings(Group):
+    """What an answer of System 1 is worth when it learns (docs/paper_map.md):
+
+    R = format · R_format + keyframes · R_K + boxes · R_A + masks · R_G, with
+    R_K = diversity · R_diversity + number · R_num + saliency · R_saliency.
+
+    `boxes` is 0 because the paper's ablation is best with R_K + R_G (appendix, Table 1). `overlap` is the appendix's,
+    the numbers of keyframes and what each earns the released code's, `distinct` ours.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: float = Field(1.0, ge=0)
+    keyframes: float = Field(1.0, ge=0)
+    boxes: float = Field(0.0, ge=0)
+    masks: float = Field(1.0, ge=0)
+    diversity: float = Field(1.0, ge=0)
+    number: float = Field(1.0, ge=0)
+    saliency: float = Field(1.0, ge=0)
+    wanted_keyframes: int = Field(4, ge=1, description="K0: so many distinct keyframes are worth most")
+    spare_keyframes: int = Field(3, ge=1, description="how many more make their number worth nothing")
+    per_keyframe: float = Field(0.4, ge=0)
+    overlap: float = Field(-0.2, le=0, description="for each keyframe that is the next one's frame again")
+    distinct: float = Field(0.1, ge=0, description="for each other keyframe, up to the wanted number")
+
+
 class ModelSettings(Group):
     #: A profile's name in `backend/profiles/`, or the path of a TOML file of one's own.
     profile: str = "shapeworld"
@@ -116,6 +142,7 @@ class Settings(BaseSettings):
     label_studio: LabelStudioSettings = LabelStudioSettings()
     worker: WorkerSettings = WorkerSettings()
     pipeline: PipelineSettings = PipelineSettings()
+    reward: RewardSettings = RewardSettings()
     model: ModelSettings = ModelSettings()
     api: ApiSettings = ApiSettings()
     log: LogSettings = LogSettings()

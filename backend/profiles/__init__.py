@@ -90,6 +90,9 @@ class SegmenterProfile(_Part):
     overrides: tuple[str, ...] = ()
     dtype: Literal["float32", "bfloat16"]
     encoder_batch_size: int
+    #: Holes of at most so many pixels of SAM2's own mask (a quarter of its picture's side) are filled; Meta's default
+    #: for video: 8. 0: none.
+    fill_hole_area: int = Field(0, ge=0)
 
 
 class ModelProfile(_Part):

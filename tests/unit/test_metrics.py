@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from backend.domain.masks import encode_mask
 from workers.evaluation.intervals import mean, share
-from workers.evaluation.metrics import boundary_f, region_j, similarity
+from workers.evaluation.metrics import Similarity, boundary_f, region_j, similarity
 
 
 def half(left: bool) -> np.ndarray:
@@ -25,6 +25,19 @@ def test_j_counts_every_frame_and_unites_the_tracks() -> None:
     assert region_j([{0: left, 1: left}], {0: left}, 2) == 0.5  # seen where there is nothing
     assert region_j([], {0: left}, 2) == 0.5  # missed
     assert region_j([{0: left}], {0: right}, 1) == 0.0
+
+
+def test_a_mask_without_a_pixel_is_no_mask() -> None:
+    """Readers of benchmarks give one for a frame where the target isn't seen."""
+    left, none = encode_mask(half(True)), encode_mask(np.zeros((4, 8)))
+    for tracks, truth, value in (
+        ([], {0: none}, 1.0),
+        ([{0: none}], {}, 1.0),
+        ([{0: none}, {0: none}], {0: none}, 1.0),
+        ([{0: none}], {0: left}, 0.0),
+        ([{0: left}], {0: none}, 0.0),
+    ):
+        assert similarity(tracks, truth, 1) == Similarity(value, value)
 
 
 def disk(center_x: float, radius: float) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.pipeline.parsing import Moment, best_spread, parse_system1, parse_system2, parse_time_s
+from workers.pipeline.parsing import Moment, best_spread, parse_system1, parse_system2, parse_time_s, read_system1
 
 ONE = '{"start_time": "00:01.00", "end_time": "00:01.50", "description": "the red cup"}'
 TWO = '{"start_time": "00:04.00", "end_time": "00:04.50", "description": "a man in blue"}'
@@ -22,6 +22,10 @@ WELL_FORMED = {
     "no closing tag": f"<think>because</think><answer>{ONE}{TWO}",
     "the figures' form": f'<think>because</think>\n"answer": {ONE}, {TWO}',
     "text before the objects": f"<think>because</think><answer>these: {ONE} and {TWO}</answer>",
+    "typographic quotes": f"<think>because</think><answer>{ONE}{TWO}</answer>".replace('cup"', "cup”"),
+    "the prompt's example before the words": f"<think>because</think><answer>{ONE}{TWO}</answer>".replace(
+        "the red cup", "direct description of referred object(s):\\nthe red cup"
+    ).replace("a man", "plain description of the referred object or objects at this moment a man"),
     "unordered": f"<think>because</think><answer>{TWO}{ONE}</answer>",
 }
 
@@ -72,6 +76,7 @@ def test_times(value: object, seconds: float | None) -> None:
     [
         ('{"start_time": "00:01.00", "end_time": "00:01.50"}', "no description"),
         ('{"start_time": "00:01.00", "end_time": "00:01.50", "description": " "}', "no description"),
+        ('{"start_time": 1, "end_time": 2, "description": "description of the referred object"}', "no description"),
         ('{"start_time": "00:01.00", "description": "x"}', "can't be read"),
         ('{"start_time": "later", "end_time": "00:01.50", "description": "x"}', "can't be read"),
         ('{"start_time": "00:02.00", "end_time": "00:01.50", "description": "x"}', "after its end"),
@@ -91,6 +96,18 @@ def test_an_end_beyond_the_clip_is_cut_and_a_repeated_start_dropped() -> None:
     answer = parse_system1(f"<answer>{late}{late}</answer>", 12.0, 4)
     assert [(m.start_s, m.end_s) for m in answer.moments] == [(11.5, 12.0)]
     assert "repeats" in answer.warnings[0]
+
+
+def test_a_reading_keeps_what_the_pipeline_would_drop() -> None:
+    """Repeated starts and too many moments, as they were written: training punishes them."""
+    starts = [3, 1, 1, 5, 9, 7]
+    items = [f'{{"start_time": {start}, "end_time": 12, "description": "x"}}' for start in starts]
+    text = f'<think>t</think><answer>{"".join(items)}{{"start_time": 99}}</answer>'
+    reading, answer = read_system1(text, 12.0), parse_system1(text, 12.0, 4)
+    assert [moment.start_s for moment in reading.moments] == starts
+    assert len(reading.warnings) == 1
+    assert len(answer.moments) == 4
+    assert len(answer.warnings) == 3
 
 
 @pytest.mark.parametrize("text", ["", "I don't see it.", "<think>hm", "<answer></answer>", "{" * 5000, "[" * 100_000])

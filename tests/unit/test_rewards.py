@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from backend.domain.annotation import Box, Mask
 from backend.domain.masks import encode_mask
+from backend.settings import RewardSettings
 from workers.learning.rewards import (
-    Weights,
     box_reward,
     diversity_reward,
     format_reward,
@@ -19,7 +19,7 @@ from workers.learning.rewards import (
     saliency_reward,
 )
 
-W = Weights()
+W = RewardSettings()
 MOMENT = '{"start_time": "00:01.00", "end_time": "00:01.50", "description": "the red circle"}'
 
 

@@ -87,8 +87,9 @@ def _frames(
     """By frame: the union of the tracks' masks, and the truth; None where empty."""
     found = []
     for frame_index in range(frame_count):
-        masks = [track[frame_index] for track in tracks if frame_index in track]
-        found.append((rle.union(masks) if masks else None, truth.get(frame_index)))
+        masks = [mask for track in tracks if (mask := track.get(frame_index)) is not None and mask.area]
+        true = truth.get(frame_index)
+        found.append((rle.union(masks) if masks else None, true if true is not None and true.area else None))
     return found
 
 

@@ -1,7 +1,7 @@
 """The rewards of Omni-R1 (arXiv 2505.20256, appendix B): what an answer of System 1 is worth.
 
 Pure functions: of a completion, of the keyframes it chose, of the boxes System 2 found there and of the masks SAM2 made
-of them, against the truth. Every coefficient is in `Weights`. Ours where the paper is silent or can be gamed: only as
+of them, against the truth. Every coefficient is a setting. Ours where the paper is silent or can be gamed: only as
 many keyframes as are wanted earn for being distinct, and nothing is paid for finding nothing.
 """
 
@@ -14,36 +14,13 @@ from scipy.optimize import linear_sum_assignment
 
 from backend.domain import masks as rle
 from backend.domain.annotation import Box, Mask
-from workers.pipeline.parsing import parse_system1
+from backend.settings import RewardSettings
+from workers.pipeline.parsing import read_system1
 
 _WHOLE = re.compile(r"\s*<think>.+?</think>\s*<answer>.+</answer>\s*", re.S)
 
 #: By frame index; a frame without an entry is empty.
 Masks = Mapping[int, Mask]
-
-
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """R = format · R_format + keyframes · R_K + boxes · R_A + masks · R_G, with
-    R_K = diversity · R_diversity + number · R_num + saliency · R_saliency.
-
-    `boxes` is 0 because the paper's ablation is best with R_K + R_G (appendix, Table 1). The coefficients below are
-    those of the appendix (overlap) and of the released code (number); `distinct` is ours.
-    """
-
-    format: float = 1.0
-    keyframes: float = 1.0
-    boxes: float = 0.0
-    masks: float = 1.0
-    diversity: float = 1.0
-    number: float = 1.0
-    saliency: float = 1.0
-    #: K0, and how many more make the number worth nothing.
-    wanted_keyframes: int = 4
-    spare_keyframes: int = 3
-    per_keyframe: float = 0.4
-    overlap: float = -0.2
-    distinct: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +38,10 @@ def format_reward(completion: str, nominal_duration_s: float) -> float:
     """R_format: 1 if the whole completion is reasoning and answer with at least one moment within the clip, else 0."""
     if _WHOLE.fullmatch(completion) is None:
         return 0.0
-    return float(bool(parse_system1(completion, nominal_duration_s, 1).moments))
+    return float(bool(read_system1(completion, nominal_duration_s).moments))
 
 
-def diversity_reward(frame_indices: Sequence[int], weights: Weights) -> float:
+def diversity_reward(frame_indices: Sequence[int], weights: RewardSettings) -> float:
     """R_diversity = overlap · |I| + distinct · |D|: with the keyframes sorted by time, I are those whose successor is
     the same frame and D the others.
 
@@ -75,7 +52,7 @@ def diversity_reward(frame_indices: Sequence[int], weights: Weights) -> float:
     return weights.overlap * overlaps + weights.distinct * min(distinct, weights.wanted_keyframes)
 
 
-def number_reward(frame_indices: Sequence[int], weights: Weights) -> float:
+def number_reward(frame_indices: Sequence[int], weights: RewardSettings) -> float:
     """R_num: rises by `per_keyframe` with each distinct keyframe up to the wanted number; beyond, falls to 0.
 
     With the defaults 0.4 · u for u <= 4, else max(0, 0.4 · (7 − u)).
@@ -94,7 +71,7 @@ def saliency_reward(frame_indices: Sequence[int], truth: Masks) -> float:
     return float(np.mean([truth[i].area / largest if i in truth else 0.0 for i in frame_indices]))
 
 
-def keyframe_reward(frame_indices: Sequence[int], truth: Masks, weights: Weights) -> float:
+def keyframe_reward(frame_indices: Sequence[int], truth: Masks, weights: RewardSettings) -> float:
     """R_K."""
     return (
         weights.diversity * diversity_reward(frame_indices, weights)
@@ -142,9 +119,10 @@ def _frame_iou(tracks: Sequence[Masks], truth: Masks, frame_index: int) -> float
 
 def reward(
     completion: str, nominal_duration_s: float, frame_indices: Sequence[int], found: Sequence[Sequence[Box]],
-    true: Sequence[Sequence[Box]], tracks: Sequence[Masks], truth: Masks, frame_count: int, weights: Weights,
+    true: Sequence[Sequence[Box]], tracks: Sequence[Masks], truth: Masks, frame_count: int, weights: RewardSettings,
 ) -> Reward:  # fmt: skip
-    """All of it for one completion; `frame_indices` are the source frames of its moments, duplicates included."""
+    """All of it for one completion; `frame_indices` are the frames of all moments that `read_system1` finds, duplicates
+    included: what the pipeline would drop is what R_diversity and R_num punish."""
     form = format_reward(completion, nominal_duration_s)
     keyframes = keyframe_reward(frame_indices, truth, weights)
     boxes, masks = box_reward(found, true), mask_reward(tracks, truth, frame_count)

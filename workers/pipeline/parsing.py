@@ -18,6 +18,11 @@ _NOTHING = re.compile(r"<answer>\s*(?:\[\s*\]\s*)?</answer>")
 _TIME = re.compile(r"^\s*(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?|\.\d+)\s*s?\s*$")
 _OPENING = re.compile(r"[\[{]")
 _DECODER = json.JSONDecoder(strict=False)
+#: What a prompt's example says in place of a description; models write it before their own (appendix, Figure 4a).
+_ECHO = re.compile(
+    r"^(?:\w+ )*description of (?:the )?referred object(?:s|\(s\)| or objects)?(?: at this moment)?\s*:?\s*", re.I
+)
+_PLAIN_QUOTES = str.maketrans(dict.fromkeys("“”„‟″", '"'))
 #: Above this many moments the best spread is searched greedily: the number of subsets would explode.
 _EXHAUSTIVE_LIMIT = 14
 
@@ -32,14 +37,19 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
-class System1Answer:
-    """`moments` ascend in time; at most the number asked for. `warnings` say what was dropped and why. `says_none`: the
+class System1Reading:
+    """All that a completion says: `moments` that can be used, as they were written, repeated ones too. `says_none`: the
     answer is well formed and empty, so there is no target; without moments otherwise, it couldn't be read."""
 
     reasoning: str
     moments: tuple[Moment, ...]
     warnings: tuple[str, ...]
     says_none: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class System1Answer(System1Reading):
+    """What the pipeline goes on with: `moments` ascend in time, begin apart and are at most the number asked for."""
 
 
 def _is_number(value: Any) -> TypeGuard[int | float]:
@@ -85,11 +95,17 @@ def _objects(value: Any, key: str) -> Iterator[dict[str, Any]]:
             pending = [v for v in current if isinstance(v, dict | list)] + pending
 
 
+def _items(text: str, key: str) -> list[dict[str, Any]]:
+    """The dictionaries with that key. Typographic quotes are taken for plain ones if that makes more of them."""
+    forms = dict.fromkeys((text, text.translate(_PLAIN_QUOTES)))
+    return max(([item for value in _json_values(form) for item in _objects(value, key)] for form in forms), key=len)
+
+
 def _moment(item: dict[str, Any], duration_s: float) -> Moment | str:
     """The item as a moment, or the reason why it is dropped."""
-    description = item.get("description")
+    description = _description(item.get("description"))
     start_s, end_s = parse_time_s(item.get("start_time")), parse_time_s(item.get("end_time"))
-    if not isinstance(description, str) or not description.strip():
+    if not description:
         return "it has no description"
     if start_s is None or end_s is None:
         return f"its times {item.get('start_time')!r} to {item.get('end_time')!r} can't be read"
@@ -97,7 +113,12 @@ def _moment(item: dict[str, Any], duration_s: float) -> Moment | str:
         return f"it starts at {start_s:g} s, after its end at {end_s:g} s"
     if start_s > duration_s:
         return f"it starts at {start_s:g} s, beyond the clip's {duration_s:g} s"
-    return Moment(start_s, min(end_s, duration_s), " ".join(description.split())[:500])
+    return Moment(start_s, min(end_s, duration_s), description)
+
+
+def _description(value: object) -> str:
+    """The words of a description on one line, without an echo of the prompt's example; "" if there are none."""
+    return _ECHO.sub("", " ".join(value.split()), count=1)[:500] if isinstance(value, str) else ""
 
 
 def best_spread(moments: list[Moment], count: int) -> list[Moment]:
@@ -120,27 +141,36 @@ def best_spread(moments: list[Moment], count: int) -> list[Moment]:
     return list(max(combinations(ordered, count), key=spread))
 
 
-def parse_system1(text: str, duration_s: float, count: int) -> System1Answer:
-    """Read System 1's completion for a clip of `duration_s` nominal seconds; keep the `count` best distributed
-    moments."""
+def read_system1(text: str, duration_s: float) -> System1Reading:
+    """Read System 1's completion for a clip of `duration_s` nominal seconds, whatever it chose: what training rewards
+    and punishes. `warnings` say what was dropped and why."""
     think, answer = _THINK.search(text), _ANSWER.search(text)
     body = answer.group(1) if answer else (text[think.end() :] if think else text)
     reasoning = think.group(1).strip() if think else text[: text.find("{")].strip() if "{" in text else text.strip()
-    moments: dict[float, Moment] = {}
-    warnings: list[str] = []
-    items = [item for value in _json_values(body) for item in _objects(value, "start_time")]
-    for position, item in enumerate(items):
+    moments, warnings = list[Moment](), list[str]()
+    for position, item in enumerate(_items(body, "start_time")):
         moment = _moment(item, duration_s)
         if isinstance(moment, str):
             warnings.append(f"System 1's moment {position} was dropped: {moment}")
-        elif moment.start_s in moments:
-            warnings.append(f"System 1's moment {position} was dropped: it repeats the start {moment.start_s:g} s")
         else:
-            moments[moment.start_s] = moment
+            moments.append(moment)
+    return System1Reading(reasoning, tuple(moments), tuple(warnings), says_none=_NOTHING.search(text) is not None)
+
+
+def parse_system1(text: str, duration_s: float, count: int) -> System1Answer:
+    """Read System 1's completion for a clip of `duration_s` nominal seconds; keep the `count` best distributed
+    moments, one a start."""
+    reading = read_system1(text, duration_s)
+    warnings, moments = list(reading.warnings), dict[float, Moment]()
+    warnings += [
+        f"System 1's moment {moment.description!r} was dropped: it repeats the start {moment.start_s:g} s"
+        for moment in reading.moments
+        if moments.setdefault(moment.start_s, moment) is not moment
+    ]
     kept = best_spread(list(moments.values()), count)
     if len(kept) < len(moments):
         warnings.append(f"System 1 chose {len(moments)} moments; the {len(kept)} best distributed were kept")
-    return System1Answer(reasoning, tuple(kept), tuple(warnings), says_none=_NOTHING.search(text) is not None)
+    return System1Answer(reading.reasoning, tuple(kept), tuple(warnings), reading.says_none)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +198,7 @@ def _raw_box(item: dict[str, Any]) -> RawBox | None:
 def parse_system2(text: str) -> tuple[tuple[RawBox, ...], tuple[str, ...]]:
     """The boxes in System 2's completion, in order, and what was dropped. Coordinates are not checked here."""
     boxes, warnings = [], []
-    for item in (item for value in _json_values(text) for item in _objects(value, "bbox_2d")):
+    for item in _items(text, "bbox_2d"):
         box = _raw_box(item)
         if box is None:
             warnings.append(f"System 2's box {str(item['bbox_2d'])[:60]} was dropped: it is not four finite numbers")

@@ -14,14 +14,17 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from scipy.ndimage import label
 
 from backend.domain.annotation import Box, Mask
+from backend.domain.errors import Misconfigured
 from backend.domain.masks import encode_mask
-from backend.profiles import SegmenterProfile
+from backend.profiles import SegmenterProfile, Weights
 from workers.pipeline import torchvision_cpu
 from workers.pipeline.encoding import Features, FrameEncoder
 from workers.pipeline.frame_store import FrameStore
@@ -30,7 +33,7 @@ from workers.pipeline.sweeps import Group, Sweep, plan, walk
 torchvision_cpu.install()
 
 from safetensors.torch import load_file  # noqa: E402  (after torchvision was made importable)
-from sam2.build_sam import build_sam2_video_predictor, build_sam2_video_predictor_hf  # noqa: E402  (as above)
+from sam2.build_sam import HF_MODEL_ID_TO_FILENAMES, build_sam2_video_predictor  # noqa: E402  (as above)
 
 #: ImageNet statistics, which Meta's loader normalises with.
 PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -70,15 +73,38 @@ class _SharedPositions(torch.nn.Module):
 
 
 def build_model(profile: SegmenterProfile, device: str) -> Any:
-    """Meta's video predictor as the profile sizes it; with its weights if they are on the hub, else without."""
-    options = {"device": device, "hydra_overrides_extra": list(profile.overrides), "apply_postprocessing": False}
-    if profile.weights.source == "huggingface":
-        model = build_sam2_video_predictor_hf(profile.weights.name, **options)
-    else:
-        model = build_sam2_video_predictor(profile.config, **options)
+    """Meta's video predictor as the profile sizes it; with its weights if they are on the hub, else without.
+
+    Raises `Misconfigured` for a repository on the hub that isn't one of Meta's.
+    """
+    model = build_sam2_video_predictor(
+        profile.config,
+        _from_hub(profile.weights) if profile.weights.source == "huggingface" else None,
+        device=device,
+        hydra_overrides_extra=list(profile.overrides),
+        apply_postprocessing=False,
+    )
     neck = model.image_encoder.neck
     neck.position_encoding = _SharedPositions(neck.position_encoding)
     return model
+
+
+def _from_hub(weights: Weights) -> str:
+    """The checkpoint's local file, of the revision that the profile pins; the package's own loader takes none."""
+    if weights.name not in HF_MODEL_ID_TO_FILENAMES:
+        known = ", ".join(sorted(HF_MODEL_ID_TO_FILENAMES))
+        raise Misconfigured(f"the segmenter's weights {weights.name!r} are none of Meta's on the hub: {known}")
+    _, file_name = HF_MODEL_ID_TO_FILENAMES[weights.name]
+    return huggingface_hub.hf_hub_download(weights.name, file_name, revision=weights.revision)
+
+
+def fill_holes(logits: torch.Tensor, area_max: int) -> torch.Tensor:
+    """The mask logits (1, 1, h, w) with what is not in the mask and no larger than `area_max` of their pixels just in
+    it, as Meta's predictor does on a CUDA device with its own kernel; pixels that touch at a corner are one hole."""
+    holes, count = label(logits[0, 0].le(0).cpu().numpy(), structure=np.ones((3, 3)))
+    small = np.bincount(holes.ravel(), minlength=count + 1) <= area_max
+    small[0] = False
+    return logits.where(~torch.from_numpy(small[holes]).to(logits.device), 0.1)
 
 
 class Segmenter:
@@ -217,6 +243,8 @@ class Segmenter:
             logits = low_res[position : position + 1]
             if not bool((logits > 0).any()):
                 continue  # bilinear interpolation of non-positive logits sets no pixel
+            if self._profile.fill_hole_area:
+                logits = fill_holes(logits, self._profile.fill_hole_area)
             mask = F.interpolate(logits, (height, width), mode="bilinear", align_corners=False)[0, 0] > 0
             encoded = encode_mask(mask.cpu().numpy())
             if encoded.area:

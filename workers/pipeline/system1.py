@@ -49,8 +49,10 @@ class System1:
         self, frames: NDArray[Any], sampling: Sampling, audio: NDArray[Any] | None, instruction: str, mode: Mode,
         *, keyframes: int, seed: int,
     ) -> System1Result:  # fmt: skip
-        """Ask once. `frames`: (n, H, W, 3) uint8 RGB, the sampled frames; `audio`: float32 mono at the model's rate."""
+        """Ask once. `frames`: (n, H, W, 3) uint8 RGB, the sampled frames; `audio`: float32 mono at the model's rate;
+        without it, the words are those for pictures alone."""
         seconds = sampling.nominal_duration_s
+        mode = Mode.VOS if audio is None else mode
         audio_s = 0.0 if audio is None else audio.size / self._thinker.sample_rate_hz
         text = self.prompt_text(instruction, mode, seconds, audio_s, keyframes, seed)
         parts = {"text": {"type": "text", "text": text}, "video": {"type": "video", "video": "sampled frames"}}

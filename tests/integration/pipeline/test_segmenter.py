@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from backend.domain.annotation import Box
+from backend.domain.errors import Misconfigured
 from backend.domain.masks import decode_mask
 from backend.profiles import load_profile
 from integrations.media.decode import iter_frames
@@ -15,8 +17,9 @@ from integrations.media.probe import probe_video
 from tests.factories.world import Sample
 from workers.pipeline.carrying import carry, spans_between
 from workers.pipeline.frame_store import FrameStore
+from workers.pipeline.group import Detection, propagate_group
 from workers.pipeline.linking import LinkedTrack, link
-from workers.pipeline.segmenter import BoxPrompt, Propagation, Segmenter
+from workers.pipeline.segmenter import BoxPrompt, Propagation, Segmenter, fill_holes
 from workers.shapeworld.world.queries import Kind
 
 pytestmark = pytest.mark.slow
@@ -98,6 +101,27 @@ def test_one_pass_for_all_equals_a_pass_for_each(
             assert propagation.predicted_iou[frame_index] == pytest.approx(alone.predicted_iou[frame_index], abs=1e-3)
 
 
+def test_a_group_of_rollouts_gets_what_each_rollout_gets_alone(
+    segmenter: Segmenter, frames: FrameStore, prompts: list[BoxPrompt]
+) -> None:
+    """Every mask comes back to its detection, also where rollouts found the same box."""
+    chosen = {0: [prompts[1], prompts[3]], 1: [prompts[1]], 2: [], 3: [prompts[3], prompts[2]]}
+    group = [
+        Detection(rollout, prompt.frame_index, index, prompt.box_xyxy_px)
+        for rollout, found in chosen.items()
+        for index, prompt in enumerate(found)
+    ]
+    together = propagate_group(segmenter, frames, group, SIZE)
+    assert list(together) == group
+    for rollout, found in chosen.items():
+        alone = segmenter.propagate(frames, found, SIZE)
+        ours = [together[detection] for detection in group if detection.rollout_index == rollout]
+        assert len(ours) == len(alone)
+        for one, other in zip(ours, alone, strict=True):
+            assert (pixels(one, frames.frame_count) == pixels(other, frames.frame_count)).mean() > 0.9999
+            assert one.masks
+
+
 def test_a_full_feature_cache_and_none_at_all_give_the_same_masks(
     segmenter: Segmenter, frames: FrameStore, prompts: list[BoxPrompt]
 ) -> None:
@@ -156,3 +180,48 @@ def test_masks_have_the_size_asked_for_and_no_prompt_is_no_work(segmenter: Segme
     assert segmenter.propagate(frames, [], SIZE) == []
     [propagation] = segmenter.propagate(frames, [BoxPrompt(0, Box(20, 10, 60, 60))], (131, 77))
     assert {(m.width, m.height) for m in propagation.masks.values()} <= {(131, 77)}
+
+
+def test_small_holes_are_filled_and_larger_ones_stay() -> None:
+    logits = torch.full((1, 1, 16, 16), 3.0)
+    logits[0, 0, 2:4, 2:6] = -1.0  # 8 pixels
+    logits[0, 0, 8:11, 8:11] = -1.0  # 9 pixels
+    logits[0, 0, 0, 15] = logits[0, 0, 1, 14] = 0.0  # 2 pixels that touch at a corner
+    filled = fill_holes(logits, 8)
+    expected = logits.clone()
+    expected[0, 0, 2:4, 2:6] = expected[0, 0, 0, 15] = expected[0, 0, 1, 14] = 0.1
+    torch.testing.assert_close(filled, expected)
+    assert torch.equal(fill_holes(logits, 1), logits)
+
+
+def test_the_profile_says_whether_holes_are_filled(
+    segmenter: Segmenter, frames: FrameStore, prompts: list[BoxPrompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = segmenter.propagate(frames, prompts[:1], SIZE)
+    profile = segmenter._profile.model_copy(update={"fill_hole_area": 10**6})
+    monkeypatch.setattr(segmenter, "_profile", profile)
+    [filled] = segmenter.propagate(frames, prompts[:1], SIZE)
+    # With a limit beyond the picture everything around the mask is a hole.
+    assert all(mask.area == SIZE[0] * SIZE[1] for mask in filled.masks.values())
+    assert [mask.area for mask in plain[0].masks.values()] != [mask.area for mask in filled.masks.values()]
+
+
+def test_weights_of_the_hub_are_those_of_the_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = load_profile("shapeworld").segmenter
+    weights = load_file(own.weights.path)
+    torch.save({"model": {name: tensor.float() for name, tensor in weights.items()}}, tmp_path / "model.pt")
+    asked = []
+
+    def download(*where: str, revision: str) -> str:
+        asked.append((*where, revision))
+        return str(tmp_path / "model.pt")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    hub = {"source": "huggingface", "name": "facebook/sam2.1-hiera-tiny", "revision": "0123abc"}
+    profile = own.model_copy(update={"weights": own.weights.model_copy(update=hub)})
+    loaded = Segmenter(profile, "cpu").model.state_dict()
+    assert asked == [("facebook/sam2.1-hiera-tiny", "sam2.1_hiera_tiny.pt", "0123abc")]
+    assert all(torch.equal(loaded[name], tensor.float()) for name, tensor in weights.items())
+    unknown = profile.weights.model_copy(update={"name": "somebody/sam2"})
+    with pytest.raises(Misconfigured, match="somebody/sam2"):
+        Segmenter(profile.model_copy(update={"weights": unknown}), "cpu")
