@@ -25,13 +25,13 @@ from backend.settings import PipelineSettings
 from integrations.media.decode import iter_frames, read_audio
 from integrations.media.probe import probe_video
 from workers.pipeline.carrying import carry
+from workers.pipeline.engines.loading import load_engines
 from workers.pipeline.frame_store import FrameStore
 from workers.pipeline.linking import LinkedTrack, corroborated
 from workers.pipeline.parsing import Moment
 from workers.pipeline.segmenter import BoxPrompt, Propagation, Segmenter
 from workers.pipeline.system1 import System1, System1Result
 from workers.pipeline.system2 import GroundedBox, System2
-from workers.pipeline.thinker import Thinker
 
 #: Two boxes of one answer that overlap this much are one thing said twice.
 _DUPLICATE_IOU = 0.9
@@ -74,11 +74,9 @@ class OmniPipeline:
 
     def __init__(self, profile: ModelProfile, settings: PipelineSettings, scratch_dir: Path | None = None) -> None:
         self._profile, self._settings, self._scratch_dir = profile, settings, scratch_dir
-        thinker1 = Thinker(profile.system1.weights, profile.system1.dtype, profile.device)
-        own = profile.system2.weights
-        thinker2 = thinker1 if own is None else Thinker(own, profile.system2.dtype, profile.device)
-        self.system1, self.system2 = System1(thinker1, profile.system1), System2(thinker2, profile.system2)
-        self._audio_rate_hz = thinker1.sample_rate_hz
+        engine1, engine2 = load_engines(profile)
+        self.system1, self.system2 = System1(engine1, profile.system1), System2(engine2, profile.system2)
+        self._audio_rate_hz = engine1.sample_rate_hz
         self.segmenter = Segmenter(profile.segmenter, profile.device)
 
     def annotate(

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from backend.domain.frames import Sampling
 from backend.domain.runs import Mode
 from backend.profiles import System1Profile
+from workers.pipeline.engines import Engine, Prompt
 from workers.pipeline.parsing import System1Answer, parse_system1
 from workers.pipeline.prompts import load_template, neutralise
-from workers.pipeline.thinker import Prompt, Thinker
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class System1Result:
 
 
 class System1:
-    def __init__(self, thinker: Thinker, profile: System1Profile) -> None:
-        self._thinker, self._profile = thinker, profile
+    def __init__(self, engine: Engine, profile: System1Profile) -> None:
+        self._engine, self._profile = engine, profile
         self._templates = {mode: load_template(profile.prompts, f"system1_{mode}") for mode in Mode}
 
     def prompt_text(
@@ -53,13 +53,13 @@ class System1:
         without it, the words are those for pictures alone."""
         seconds = sampling.nominal_duration_s
         mode = Mode.VOS if audio is None else mode
-        audio_s = 0.0 if audio is None else audio.size / self._thinker.sample_rate_hz
+        audio_s = 0.0 if audio is None else audio.size / self._engine.sample_rate_hz
         text = self.prompt_text(instruction, mode, seconds, audio_s, keyframes, seed)
         parts = {"text": {"type": "text", "text": text}, "video": {"type": "video", "video": "sampled frames"}}
         if audio is not None:
             parts["audio"] = {"type": "audio", "audio": "whole sound"}
         content = tuple(parts[name] for name in self._profile.content_order if name in parts)
-        [completion] = self._thinker.generate(
+        [completion] = self._engine.generate(
             [Prompt(content, video=frames, audio=audio)],
             min_pixels=self._profile.min_pixels,
             max_pixels=self._profile.max_pixels,

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from backend.domain.annotation import Box
 from backend.profiles import System2Profile
+from workers.pipeline.engines import Completion, Engine, Prompt
 from workers.pipeline.parsing import RawBox, parse_system2
 from workers.pipeline.prompts import load_template, neutralise
-from workers.pipeline.thinker import Completion, Prompt, Thinker
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ def to_source_px(raw: RawBox, coordinates: str, resized: tuple[int, int], source
 
 
 class System2:
-    def __init__(self, thinker: Thinker, profile: System2Profile) -> None:
-        self._thinker, self._profile = thinker, profile
+    def __init__(self, engine: Engine, profile: System2Profile) -> None:
+        self._engine, self._profile = engine, profile
         self._template = load_template(profile.prompts, "system2")
 
     def ground(self, images: Sequence[NDArray[Any]], descriptions: Sequence[str]) -> list[Grounding]:
@@ -62,7 +62,7 @@ class System2:
             text = self._template.format(description=neutralise(description))
             parts = {"text": {"type": "text", "text": text}, "image": {"type": "image", "image": "keyframe"}}
             prompts.append(Prompt(tuple(parts[name] for name in profile.content_order), image=image))
-        completions = self._thinker.generate(
+        completions = self._engine.generate(
             prompts,
             min_pixels=profile.min_pixels,
             max_pixels=profile.max_pixels,

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from workers.pipeline.engines import Completion
 from workers.pipeline.omni import OmniPipeline
-from workers.pipeline.thinker import Completion
 from workers.shapeworld.evaluation.score import score
 from workers.shapeworld.evaluation.scores import Case, Part
 from workers.shapeworld.world.queries import Kind
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 def says(pipeline: OmniPipeline, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     completion = Completion(text, 0.5, None)
-    monkeypatch.setattr(pipeline.system1._thinker, "generate", lambda *_, **__: [completion])
+    monkeypatch.setattr(pipeline.system1._engine, "generate", lambda *_, **__: [completion])
 
 
 def test_a_clip_is_scored_whole_and_in_parts(pipeline: OmniPipeline, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from backend.profiles import load_profile
 from backend.settings import PipelineSettings
 from tests.factories.world import SIDE_PX, Sample, example_of
 from workers.evaluation.metrics import region_j
+from workers.pipeline.engines import Completion
 from workers.pipeline.omni import OmniPipeline, load_pipeline
-from workers.pipeline.thinker import Completion
 from workers.shapeworld.world import video
 from workers.shapeworld.world.queries import Kind
 from workers.shapeworld.world.scene import Sound
@@ -79,7 +79,7 @@ def test_an_answer_that_can_not_be_read_is_a_result_with_the_raw_text(
 ) -> None:
     broken = load_pipeline(load_profile("shapeworld"), PipelineSettings())
     nonsense = "<think>so</think><answer>I would rather not."
-    monkeypatch.setattr(broken.system1._thinker, "generate", lambda *_, **__: [Completion(nonsense, 0.5, None)])
+    monkeypatch.setattr(broken.system1._engine, "generate", lambda *_, **__: [Completion(nonsense, 0.5, None)])
     result = broken.annotate(make_sample(Kind.ATTRIBUTE, 1, seed=2000).path, "the red circle", Mode.VOS)
     assert (result.status, result.outcome_code) == (RunStatus.NO_TARGET, "unparsable")
     assert result.raw_output == nonsense
@@ -90,7 +90,7 @@ def test_an_answer_that_can_not_be_read_is_a_result_with_the_raw_text(
 def test_no_box_anywhere_is_no_target(make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch) -> None:
     blind = load_pipeline(load_profile("shapeworld"), PipelineSettings())
     nothing = Completion("[]", 0.5, (96, 96))
-    monkeypatch.setattr(blind.system2._thinker, "generate", lambda prompts, **_: [nothing] * len(prompts))
+    monkeypatch.setattr(blind.system2._engine, "generate", lambda prompts, **_: [nothing] * len(prompts))
     sample = make_sample(Kind.ATTRIBUTE, 1, seed=2000)
     result = blind.annotate(sample.path, sample.instruction, Mode.VOS)
     assert (result.status, result.outcome_code) == (RunStatus.NO_TARGET, "no_box")

@@ -15,8 +15,8 @@ from transformers import Qwen2_5OmniProcessor
 
 from backend.domain.annotation import Box
 from backend.profiles import System2Profile, Weights
+from workers.pipeline.engines.thinker import Thinker
 from workers.pipeline.system2 import Grounding, System2
-from workers.pipeline.thinker import Thinker
 from workers.shapeworld.training.boxes import box_of
 from workers.shapeworld.training.system2.batches import MAX_PIXELS
 from workers.shapeworld.training.system2.language import PROMPTS

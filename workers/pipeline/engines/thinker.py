@@ -1,19 +1,18 @@
 """The Qwen2.5-Omni Thinker in this process: one model with its processor, generating greedily for one batch.
 
-System 1 and System 2 both speak through it. The processor's defaults override what the checkpoint's own image and video
-processors say about sizes, so size, rate and sampling are passed with every call, and the number of media tokens is
-checked: transformers has dropped audio silently before.
+The processor's defaults override what the checkpoint's own image and video processors say about sizes, so size, rate
+and sampling are passed with every call, and the number of media tokens is checked: transformers has dropped audio
+silently before.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 
 from backend.profiles import Weights
 from workers.pipeline import torchvision_cpu
+from workers.pipeline.engines import Completion, Prompt
 
 torchvision_cpu.install()
 
@@ -21,29 +20,6 @@ from transformers import (  # noqa: E402  (after torchvision was made importable
     Qwen2_5OmniProcessor,
     Qwen2_5OmniThinkerForConditionalGeneration,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """One user turn: `content` in order, each a text or the name of a medium; the media themselves beside it.
-
-    `video`: (T, H, W, 3) uint8 RGB; `image`: (H, W, 3) uint8 RGB; `audio`: (samples,) float32 mono at 16 kHz.
-    """
-
-    content: tuple[dict[str, str], ...]
-    video: NDArray[Any] | None = None
-    image: NDArray[Any] | None = None
-    audio: NDArray[Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """`confidence`: geometric mean of the generated tokens' probabilities. `image_size`: (width, height) the prompt's
-    image had after the smart resize, the frame of absolute coordinates; None without an image."""
-
-    text: str
-    confidence: float
-    image_size: tuple[int, int] | None
 
 
 class Thinker:
