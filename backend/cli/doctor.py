@@ -24,7 +24,7 @@ from backend.cli.output import print_table
 from backend.db import migrate
 from backend.db.repositories import outbox as outbox_rows
 from backend.domain.errors import Misconfigured, PremaskError
-from backend.profiles import Weights
+from backend.profiles import ServerProfile, Weights
 from backend.settings import Settings
 from integrations.local.label_studio import TEMPLATE
 from integrations.local.state import running_stack
@@ -98,8 +98,11 @@ class Doctor:
 
     def weights(self) -> str:
         profile = self._container.profile
-        parts = [profile.system1.weights, profile.system2.weights or profile.system1.weights, profile.segmenter.weights]
-        return f"{profile.name}: " + ", ".join(dict.fromkeys(map(_where, parts)))
+        parts = [_where(profile.system1.weights, profile.system1.server)]
+        if profile.system2.weights is not None:
+            parts.append(_where(profile.system2.weights, profile.system2.server))
+        parts.append(_where(profile.segmenter.weights))
+        return f"{profile.name}: " + ", ".join(dict.fromkeys(parts))
 
     def schema(self) -> str:
         migrate.check(self._container.engine)
@@ -132,7 +135,9 @@ class Doctor:
         return "answers"
 
 
-def _where(weights: Weights) -> str:
+def _where(weights: Weights, server: ServerProfile | None = None) -> str:
+    if server is not None:
+        return f"{weights.name} (as {server.model} at {server.base_url}, which was not asked)"
     if weights.source == "huggingface":
         return f"{weights.name} (fetched from the hub at first use)"
     return str(weights.path)

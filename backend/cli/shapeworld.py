@@ -92,7 +92,9 @@ def _with_checkpoints(profile: ModelProfile, assignments: list[str]) -> ModelPro
         weights = (part.weights or profile.system1.weights).model_copy(
             update={"source": "path", "name": str(Path(path).resolve()), "revision": None}
         )
-        profile = profile.model_copy(update={model: part.model_copy(update={"weights": weights})})
+        # Weights from here can't be those on a server.
+        update = {"weights": weights} if model == "segmenter" else {"weights": weights, "server": None}
+        profile = profile.model_copy(update={model: part.model_copy(update=update)})
     return profile
 
 

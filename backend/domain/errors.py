@@ -71,6 +71,14 @@ class ServiceUnavailable(PremaskError):
     http_status = 503
 
 
+class ModelServerFailed(PremaskError):
+    """A model server took a request and failed at it, or never ended it. The next attempt may do, so it counts as
+    one."""
+
+    code = "model_server_failed"
+    http_status = 502
+
+
 class Misconfigured(PremaskError):
     """A setting is missing or contradicts another. The message names the setting."""
 

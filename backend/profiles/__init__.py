@@ -1,4 +1,4 @@
-"""Model profiles: which three models, at which sizes, spoken to in which words.
+"""Model profiles: which three models, at which sizes, spoken to in which words; in this process or on a server.
 
 A profile is one TOML file; those shipped lie beside this module. Switching models is naming another profile.
 """
@@ -8,9 +8,10 @@ import json
 import tomllib
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from backend.domain.errors import BadInput, Misconfigured
 
@@ -19,7 +20,8 @@ REPOSITORY_ROOT = PROFILES_DIR.parent.parent
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Errors don't repeat the input: a key that was put where its variable's name belongs must not come to a log.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Weights(_Part):
@@ -52,8 +54,45 @@ class Weights(_Part):
         return sha.hexdigest()
 
 
+class ServerProfile(_Part):
+    """A model on an OpenAI-compatible server, which answers in place of one in this process.
+
+    `weights` beside it stay what they are: they say which model that is, and under which licence.
+    """
+
+    #: Up to and with the version, as in http://gpu-1:8000/v1.
+    base_url: str
+    #: The name under which the server knows the model.
+    model: str = Field(min_length=1)
+    #: The environment variable that holds the key; None: the server asks for none.
+    api_key_env: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    #: How long one request may wait for the next byte of its answer, which comes when all is written.
+    timeout_s: float = Field(300.0, gt=0)
+    #: So often a request is sent again after a failure that may pass.
+    retries: int = Field(4, ge=0)
+    max_in_flight: int = Field(8, ge=1)
+    #: Sides of pictures are multiples of this (patch times merge); Qwen2.5-Omni and Qwen2.5-VL: 28, Qwen3-VL: 32.
+    size_multiple_px: int = Field(28, ge=1)
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_bare(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("it must be an http or https address, as in http://gpu-1:8000/v1")
+        if parts.username is not None or parts.query or parts.fragment:
+            raise ValueError("it must be bare: no user, no query; a key belongs in the variable api_key_env names")
+        return url.rstrip("/")
+
+
+#: What of a `ServerProfile` doesn't shape its answers.
+_HOW_TO_REACH = {"base_url", "api_key_env", "timeout_s", "retries", "max_in_flight"}
+
+
 class System1Profile(_Part):
     weights: Weights
+    #: None: the weights are loaded into this process.
+    server: ServerProfile | None = None
     dtype: Literal["float32", "bfloat16"]
     prompts: str = Field(description="template folder, relative to the repository")
     max_frames: int = Field(description="frames shown per clip; the paper: 24")
@@ -70,8 +109,10 @@ class System1Profile(_Part):
 
 
 class System2Profile(_Part):
-    #: None: System 1's weights serve both roles.
+    #: None: System 1's weights serve both roles, wherever they are.
     weights: Weights | None = None
+    #: None: weights of its own are loaded into this process.
+    server: ServerProfile | None = None
     dtype: Literal["float32", "bfloat16"]
     prompts: str
     #: Pixels a keyframe; the paper: 900 * 28 * 28.
@@ -81,6 +122,12 @@ class System2Profile(_Part):
     coordinates: Literal["absolute", "thousandths"]
     max_new_tokens: int
     batch_size: int
+
+    @model_validator(mode="after")
+    def _names_what_is_served(self) -> Self:
+        if self.server is not None and self.weights is None:
+            raise ValueError("[system2.server] needs [system2.weights], which say which model answers there")
+        return self
 
 
 class SegmenterProfile(_Part):
@@ -119,9 +166,17 @@ class ModelProfile(_Part):
 
     @cached_property
     def digest(self) -> str:
-        """Identity of the model version: the three weights' digests and every setting that shapes their output."""
+        """Identity of the model version: the three weights' digests and every setting that shapes their output.
+
+        A server counts with the model's name there, but not with its address: it may move.
+        """
         weights = [self.system1.weights, self.system2.weights or self.system1.weights, self.segmenter.weights]
         settings = self.model_dump(mode="json", exclude={"name", "summary", "device", "cpu_threads"})
+        for system in (settings["system1"], settings["system2"]):
+            # Without a server there must be no trace of one: versions from before there were servers stay what they
+            # are.
+            if (server := system.pop("server")) is not None:
+                system["server"] = {name: value for name, value in server.items() if name not in _HOW_TO_REACH}
         sha = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         for part in weights:
             sha.update(part.digest().encode())

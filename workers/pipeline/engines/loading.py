@@ -1,12 +1,22 @@
 """The two engines that a model profile asks for."""
 
-from backend.profiles import ModelProfile
+from backend.profiles import ModelProfile, ServerProfile, Weights
 from workers.pipeline.engines import Engine
+from workers.pipeline.engines.openai import OpenAIEngine
 from workers.pipeline.engines.thinker import Thinker
 
 
 def load_engines(profile: ModelProfile) -> tuple[Engine, Engine]:
-    """System 1's engine and System 2's: the same one twice where System 2 has none of its own."""
-    engine1 = Thinker(profile.system1.weights, profile.system1.dtype, profile.device)
-    own = profile.system2.weights
-    return engine1, engine1 if own is None else Thinker(own, profile.system2.dtype, profile.device)
+    """System 1's engine and System 2's: the same one twice where System 2 has none of its own.
+
+    Raises `Misconfigured` if weights, or a server's key, are not where the profile says.
+    """
+    one, two = profile.system1, profile.system2
+    engine1 = _engine(one.weights, one.server, one.dtype, profile.device)
+    if two.weights is None:
+        return engine1, engine1
+    return engine1, _engine(two.weights, two.server, two.dtype, profile.device)
+
+
+def _engine(weights: Weights, server: ServerProfile | None, dtype: str, device: str) -> Engine:
+    return Thinker(weights, dtype, device) if server is None else OpenAIEngine(server)
