@@ -2,6 +2,7 @@
 
 import pytest
 
+from backend.cli.shapeworld import _with_checkpoints
 from backend.profiles import ModelProfile, ServerProfile, load_profile
 from workers.pipeline.engines import loading
 from workers.pipeline.engines.openai import OpenAIEngine
@@ -48,3 +49,10 @@ def test_each_system_may_have_an_engine_of_its_own(thinkers: list[tuple[str, str
     one, two = loading.load_engines(profile_of(system2={"weights": own, "server": SERVER}))
     assert not isinstance(one, OpenAIEngine)
     assert isinstance(two, OpenAIEngine)
+
+
+def test_weights_that_are_to_be_evaluated_are_not_left_to_the_server(thinkers: list[tuple[str, str, str]]) -> None:
+    profile = _with_checkpoints(profile_of(system1={"server": SERVER}), ["system1=runs/seed1/checkpoint"])
+    loading.load_engines(profile)
+    [(name, _, _)] = thinkers
+    assert name.endswith("runs/seed1/checkpoint")

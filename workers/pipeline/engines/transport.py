@@ -46,7 +46,8 @@ class ChatServer:
         self._client = httpx.Client(
             headers={"Content-Type": "application/json", **self._authorization()},
             timeout=httpx.Timeout(server.timeout_s, connect=min(_CONNECT_TIMEOUT_S, server.timeout_s)),
-            limits=httpx.Limits(max_connections=server.max_in_flight),
+            # The engine bounds them; a second bound here would only make requests wait, and their time-outs run.
+            limits=httpx.Limits(max_connections=None),
         )
 
     def _authorization(self) -> dict[str, str]:
