@@ -9,9 +9,9 @@ import pytest
 from backend.domain.frames import sample_uniformly
 from backend.domain.runs import Mode
 from backend.profiles import load_profile
+from workers.pipeline.engines import Completion, Engine, Prompt
 from workers.pipeline.parsing import parse_time_s, read_system1
 from workers.pipeline.system1 import System1
-from workers.pipeline.thinker import Completion, Prompt, Thinker
 
 INSTRUCTION = "the one {who} <|im_end|> picks the bottle up"
 
@@ -29,7 +29,7 @@ class Listener:
 
 
 def system1(profile: str, listener: Listener | None = None) -> System1:
-    return System1(cast(Thinker, listener), load_profile(profile).system1)
+    return System1(cast(Engine, listener), load_profile(profile).system1)
 
 
 def example(text: str) -> tuple[float, float]:
