@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -82,16 +83,30 @@ class PublishedTask:
 
 
 @dataclass(frozen=True, slots=True)
-class Returned:
-    """One annotation that a person gave back for a task. `layer` is None where `problem` says why it can't be read;
-    `annotator` is the tool's own id of them."""
+class Answer:
+    """One annotation of a task as the labeling tool has it now. `prediction_id`: of the prediction that it was made
+    from; None: drawn from nothing. `annotator` is the tool's own id of them. `raw`: whole, as it came."""
 
     annotation_id: int
+    prediction_id: int | None
     annotator: str | None
+    changed_at: datetime
     lead_time_s: float | None
     skipped: bool
-    layer: Layer | None
-    problem: str | None = None
+    raw: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredTask:
+    """A task with everything people made of it, read at one moment. `changed_at`: the tool's time of its last change;
+    `data` and `config` are what the tool needs to read the answers."""
+
+    project_id: int
+    task_id: int
+    changed_at: datetime
+    answers: tuple[Answer, ...]
+    data: Mapping[str, Any]
+    config: str
 
 
 class LabelingTool(Protocol):
@@ -109,12 +124,21 @@ class LabelingTool(Protocol):
 
     def task_url(self, project_id: int, task_id: int) -> str: ...
 
-    def returned(self, published: PublishedTask, item: "PublicationItem") -> tuple[Layer, tuple[Returned, ...]]:
-        """The layer of what was sent for the item, and what people made of that prediction, oldest first; what they
-        drew from nothing, or made of another run's prediction, is no review of this one.
+    def answered(self, project_id: int, task_id: int) -> AnsweredTask | None:
+        """The task as it is now; None if it is gone, or no task of that project.
 
-        Raises `ServiceUnavailable`, `Misconfigured`, or `BadInput` where the task is gone.
+        Raises `ServiceUnavailable`, `Misconfigured`.
         """
+
+    def layers(self, task: AnsweredTask, answer: Answer, item: "PublicationItem") -> tuple[Layer, Layer]:
+        """What was sent for the item, and what came back; nothing is asked of the tool.
+
+        Raises `BadInput` where the answer can't be read, with the region and the reason.
+        """
+
+    def changed_tasks(self, project_id: int, since: datetime | None) -> Iterator[tuple[int, datetime]]:
+        """Tasks that changed later than that, with when they did, by the tool's own clock, longest ago first; without
+        `since` all. Raises `ServiceUnavailable`, `Misconfigured`, or `BadInput` where the project is gone."""
 
 
 @dataclass(frozen=True, slots=True)

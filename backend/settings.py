@@ -56,6 +56,12 @@ class LabelStudioSettings(Group):
         0.9, gt=0, le=1, description="interpolated boxes keep at least this IoU with the dense ones"
     )
     timeout_s: float = Field(60.0, gt=0)
+    #: Our API's `/api/v1/events/label-studio` as Label Studio reaches it, and the secret its webhook must carry as
+    #: `Authorization: Bearer …`. Without them the endpoint is off and no webhook made: the polling alone brings
+    #: reviews.
+    webhook_url: str | None = None
+    webhook_token: SecretStr | None = None
+    poll_interval_s: float = Field(30.0, gt=0, description="how often it is asked what people changed")
     #: So often the server may refuse or fail at a publication (being away doesn't count); then it is `failed`.
     max_attempts: int = Field(20, ge=1)
 

@@ -24,7 +24,7 @@ app = make_celery(settings.broker)
 app.set_default()
 app.Task = PremaskTask
 app.conf.update(
-    include=["workers.tasks.videos", "workers.tasks.runs", "workers.tasks.maintenance"],
+    include=["workers.tasks.videos", "workers.tasks.runs", "workers.tasks.reviews", "workers.tasks.maintenance"],
     beat_schedule={
         name: {
             "task": f"maintenance.{name}",
@@ -36,6 +36,7 @@ app.conf.update(
             "relay": settings.worker.relay_interval_s,
             "reap": settings.worker.reap_interval_s,
             "reconcile": settings.ingest.reconcile_interval_s,
+            "poll_reviews": settings.label_studio.poll_interval_s,
             "prune": 3600.0,
         }.items()
     },

@@ -1,17 +1,17 @@
 """`premask reviews`: what people changed in the pre-annotations."""
 
-import json
 from collections import Counter
-from dataclasses import asdict
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
+from backend.api.schemas.reviews import ReviewOut, ReviewVersionOut
 from backend.bootstrap import bootstrap
-from backend.cli.output import AsJson, print_table
-from backend.domain.corrections import Change, Corrections
-from backend.domain.errors import Misconfigured
-from backend.services import reviews
+from backend.cli.output import AsJson, print_json, print_table
+from backend.db.repositories import projects as project_rows
+from backend.domain.errors import Conflict, Misconfigured
+from backend.services import review_feed, reviews
 
 app = typer.Typer(no_args_is_help=True, help="What people changed in the pre-annotations.")
 
@@ -23,55 +23,62 @@ def group() -> None:
 
 @app.command()
 def show(run_id: Annotated[int, typer.Argument(help="The run's id.")], as_json: AsJson = False) -> None:
-    """Every review of a run: which tracks and masks were left, edited, added or removed."""
+    """Every review of a run, in every version: which tracks and masks were left, edited, added or removed."""
+    container = bootstrap()
+    with container.transaction() as session:
+        found = [ReviewOut.of(row) for row in reviews.of_run(session, run_id)]
+    if as_json:
+        print_json(found)
+        return
+    columns = (
+        "task",
+        "annotation",
+        "version",
+        "by",
+        "lead time, s",
+        "tracks",
+        "masks",
+        "IoU of boxes",
+        "frames touched",
+    )
+    print_table(columns, [_row(review, version) for review in found for version in review.versions])
+    for review in found:
+        if review.deleted_at is not None:
+            typer.echo(f"Annotation {review.annotation_id} was deleted in the labeling tool.")
+        if review.versions and review.versions[-1].problem:
+            typer.echo(f"Annotation {review.annotation_id}: {review.versions[-1].problem}")
+
+
+@app.command()
+def collect(project: Annotated[str, typer.Argument(help="The project's name.")]) -> None:
+    """Ask the labeling tool now what people changed; workers do it every half minute."""
     container = bootstrap()
     if container.labeling_tool is None:
         raise Misconfigured("no labeling tool is configured, so there is nowhere to read reviews from")
-    found = reviews.of_run(container.sessions, container.labeling_tool, run_id, container.settings.storage)
-    if as_json:
-        typer.echo(json.dumps([_as_json(review) for review in found], ensure_ascii=False, indent=2))
-        return
-    columns = ("task", "annotation", "by", "lead time, s", "tracks", "masks", "IoU of boxes", "frames touched")
-    print_table(columns, [_row(review) for review in found])
-    for review in found:
-        if review.returned.problem:
-            typer.echo(f"Annotation {review.returned.annotation_id}: {review.returned.problem}")
+    with container.transaction() as session:
+        number = project_rows.by_name(session, project).label_studio_project_id
+    if number is None:
+        raise Conflict(f"project {project!r} has no place in the labeling tool; see `premask projects connect`")
+    found = review_feed.poll(container.sessions, container.labeling_tool, number, container.settings.storage)
+    typer.echo(f"{found.tasks} tasks read, {found.versions} new versions of annotations, {found.gone} tasks gone")
 
 
-def _row(review: reviews.Review) -> tuple[object, ...]:
-    answer, made = review.returned, review.corrections
-    lead_time = None if answer.lead_time_s is None else round(answer.lead_time_s, 1)
-    head = (review.task_id, answer.annotation_id, answer.annotator, lead_time)
-    if made is None:
-        return (*head, "skipped" if answer.skipped else "can't be read", "", "", "")
-    ious = [track.iou for track in made.tracks]
+def _row(review: ReviewOut, version: ReviewVersionOut) -> tuple[object, ...]:
+    lead_time = None if version.lead_time_s is None else round(version.lead_time_s, 1)
+    head = (review.task_id, review.annotation_id, version.number, review.annotator, lead_time)
+    if version.accepted is None:
+        return (*head, "skipped" if version.skipped else "not compared", "", "", "")
+    ious = [track.iou for track in version.tracks]
     mean_iou = f"{sum(ious) / len(ious):.3f}" if ious else ""
-    touched = sum(len(track.touched_frames) for track in made.tracks)
+    touched = sum(len(track.touched_frames) for track in version.tracks)
     return (
         *head,
-        _counted([t.change for t in made.tracks]),
-        _counted([m.change for m in made.masks]),
+        _counted([track.change for track in version.tracks]),
+        _counted([mask.change for mask in version.masks]),
         mean_iou,
         touched,
     )
 
 
-def _counted(changes: list[Change]) -> str:
+def _counted(changes: Sequence[str]) -> str:
     return ", ".join(f"{count} {change}" for change, count in Counter(changes).items())
-
-
-def _as_json(review: reviews.Review) -> dict[str, Any]:
-    answer = review.returned
-    return {
-        "task_id": review.task_id,
-        "annotation_id": answer.annotation_id,
-        "annotator": answer.annotator,
-        "lead_time_s": answer.lead_time_s,
-        "skipped": answer.skipped,
-        "problem": answer.problem,
-        "corrections": None if review.corrections is None else _corrections(review.corrections),
-    }
-
-
-def _corrections(made: Corrections) -> dict[str, Any]:
-    return {"accepted": made.accepted} | asdict(made)

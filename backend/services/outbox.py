@@ -24,6 +24,8 @@ IO_QUEUE = "io"
 PROBE_TASK = "videos.probe"
 ANNOTATE_TASK = "runs.annotate"
 PUBLISH_TASK = "runs.publish"
+COLLECT_TASK = "reviews.collect"
+POLL_TASK = "reviews.poll"
 
 #: Sent messages are kept this long for the operator to look at.
 KEEP_SENT_S = 86_400.0
@@ -59,6 +61,16 @@ def dispatch_publication(session: Session, publication: Publication, delay_s: fl
     publication.dispatched_at = func.clock_timestamp() + timedelta(seconds=delay_s)
     session.flush()
     enqueue(session, PUBLISH_TASK, IO_QUEUE, {"run_id": publication.run_id}, delay_s)
+
+
+def dispatch_collection(session: Session, project_id: int, task_id: int, delay_s: float = 0.0) -> None:
+    """Have a task of the labeling tool's project read."""
+    enqueue(session, COLLECT_TASK, IO_QUEUE, {"project_id": project_id, "task_id": task_id}, delay_s)
+
+
+def dispatch_poll(session: Session, project_id: int) -> None:
+    """Have the labeling tool asked what changed in its project."""
+    enqueue(session, POLL_TASK, IO_QUEUE, {"project_id": project_id})
 
 
 def relay(factory: SessionFactory, queue: JobQueue, ids: Sequence[int] | None = None) -> int:

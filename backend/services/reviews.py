@@ -1,42 +1,118 @@
-"""Reviews: what people made of a run's pre-annotation, read from the labeling tool and compared with what was sent."""
+"""Reviews: what people made of the pre-annotations, read from the labeling tool, kept whole, and compared.
 
-from dataclasses import dataclass
+A task is read whole and written down under a lock, so that it doesn't matter how often, in which order and by whom it
+is read: a version of an annotation is kept once, a reading older than the last one is dropped. Corrections are derived
+by comparing with what our database says was sent, never by what the tool says of its regions.
+"""
 
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+
+from sqlalchemy import func
+from sqlalchemy.orm import Session
+
+from backend.db.repositories import reviews as repository
 from backend.db.repositories import runs as run_rows
 from backend.db.session import SessionFactory, session_scope
+from backend.db.tables import Publication, Review, ReviewVersion
 from backend.domain.corrections import Corrections, compare
-from backend.domain.errors import NotFound
-from backend.ports import LabelingTool, PublishedTask, Returned
-from backend.services.publish import project_id_of, publication_item
+from backend.domain.errors import BadInput
+from backend.domain.text import storable, storable_json
+from backend.ports import Answer, AnsweredTask, LabelingTool
+from backend.services.publish import publication_item
+from backend.services.results import target_of
 from backend.settings import StorageSettings
 
-
-@dataclass(frozen=True, slots=True)
-class Review:
-    """One person's answer to one task. `corrections` is None where the answer can't be read, or the task was
-    skipped."""
-
-    task_id: int
-    returned: Returned
-    corrections: Corrections | None
+log = logging.getLogger(__name__)
 
 
-def of_run(factory: SessionFactory, labeling_tool: LabelingTool, run_id: int, storage: StorageSettings) -> list[Review]:
-    """All reviews of the run, oldest first. Raises `NotFound` for an unknown run and one that isn't published."""
+def collect(
+    factory: SessionFactory, tool: LabelingTool, project_id: int, task_id: int, storage: StorageSettings
+) -> int:
+    """Read a task of the labeling tool's project and keep what is new; how many versions of annotations were.
+
+    Raises `ServiceUnavailable`, `Misconfigured`.
+    """
+    task = tool.answered(project_id, task_id)
     with session_scope(factory) as session:
-        run = run_rows.get_whole(session, run_id)
-        published = [
-            PublishedTask(project_id_of(p), p.task_id, p.prediction_id)
-            for p in run.publications
-            if p.state == "published" and p.task_id is not None and p.prediction_id is not None
-        ]
-        if not published:
-            raise NotFound(f"run {run_id} is not published, so nobody can have reviewed it")
-        item = publication_item(session, run, storage)
-    reviews = []
-    for task in published:
-        sent, answers = labeling_tool.returned(task, item)
-        for answer in answers:
-            made = None if answer.skipped or answer.layer is None else compare(sent, answer.layer)
-            reviews.append(Review(task.task_id, answer, made))
-    return reviews
+        if task is None:
+            _note_gone(session, target_of(project_id), task_id)
+            return 0
+        return _record(session, tool, task, storage)
+
+
+def of_run(session: Session, run_id: int) -> Sequence[Review]:
+    """The run's reviews as they were last read, with all versions. Raises `NotFound` for an unknown run."""
+    run_rows.get(session, run_id)
+    return repository.of_run(session, run_id)
+
+
+def _note_gone(session: Session, target: str, task_id: int) -> None:
+    row = repository.lock_task(session, target, task_id)
+    row.gone_at = row.gone_at or func.clock_timestamp()
+    row.read_at = func.clock_timestamp()
+    if gone := repository.mark_deleted(session, target, task_id, ()):
+        log.info("task %d of %s is gone, and %d reviews with it", task_id, target, gone)
+
+
+def _record(session: Session, tool: LabelingTool, task: AnsweredTask, storage: StorageSettings) -> int:
+    target = target_of(task.project_id)
+    row = repository.lock_task(session, target, task.task_id)
+    if row.changed_at is not None and task.changed_at < row.changed_at:
+        return 0
+    row.changed_at, row.read_at, row.gone_at = task.changed_at, func.clock_timestamp(), None
+    new = sum(_record_answer(session, tool, task, answer, storage) for answer in task.answers)
+    repository.mark_deleted(session, target, task.task_id, [answer.annotation_id for answer in task.answers])
+    return new
+
+
+def _record_answer(
+    session: Session, tool: LabelingTool, task: AnsweredTask, answer: Answer, storage: StorageSettings
+) -> bool:
+    """Keep the answer as a new version, unless the last one says the same."""
+    target = target_of(task.project_id)
+    publication = None
+    if answer.prediction_id is not None:
+        publication = repository.publication_of(session, target, answer.prediction_id)
+    review = repository.ensure_review(
+        session, target, task.task_id, answer.annotation_id, annotator=answer.annotator,
+        publication_id=None if publication is None else publication.id,
+    )  # fmt: skip
+    digest = _digest(answer)
+    last = repository.latest_version(session, review.id)
+    if last is not None and last.digest == digest:
+        return False
+    made, problem = _corrections(session, tool, task, answer, publication, storage)
+    version = ReviewVersion(
+        review_id=review.id, number=1 if last is None else last.number + 1, digest=digest, changed_at=answer.changed_at,
+        lead_time_s=answer.lead_time_s, skipped=answer.skipped, raw=storable_json(answer.raw),
+        accepted=None if made is None else made.accepted, problem=None if problem is None else storable(problem),
+    )  # fmt: skip
+    session.add(version)
+    session.flush()
+    if made is not None:
+        repository.add_corrections(session, version, made)
+    return True
+
+
+def _corrections(
+    session: Session, tool: LabelingTool, task: AnsweredTask, answer: Answer, publication: Publication | None,
+    storage: StorageSettings,
+) -> tuple[Corrections | None, str | None]:  # fmt: skip
+    """What was changed, or why that can't be said; neither where there is nothing to compare: skipped, or drawn from
+    none of our predictions."""
+    if publication is None or answer.skipped:
+        return None, None
+    try:
+        item = publication_item(session, run_rows.get_whole(session, publication.run_id), storage)
+        return compare(*tool.layers(task, answer, item)), None
+    except BadInput as error:
+        return None, str(error)
+
+
+def _digest(answer: Answer) -> str:
+    """Of what a person decides: the regions, and whether the task was skipped."""
+    said = {"result": answer.raw.get("result"), "skipped": answer.skipped}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

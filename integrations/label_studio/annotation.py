@@ -20,7 +20,12 @@ def layer_of(
     """The boxes and masks of a result. `size`: (width, height) of the video in pixels; `page_frames[i]`: the frame
     index of the task's page i. Raises `BadInput` naming the first region that can't be read."""
     tracks, masks = [], []
+    known = set[tuple[object, object]]()
     for region in result:
+        identity = (region.get("type"), region.get("id"))
+        if identity in known:
+            raise _unreadable(region, "another region has the same id")
+        known.add(identity)
         if region.get("from_name") == BOX and region.get("type") == "videorectangle":
             tracks.append(_track(region, size, frame_count))
         elif region.get("from_name") == MASK and region.get("type") == "bitmasklabels":

@@ -6,14 +6,16 @@ and by the prediction's version. Callers see to it that one worker at a time pub
 
 import json
 import logging
+from collections.abc import Iterator
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 from backend.domain.corrections import Layer
-from backend.domain.errors import BadInput, Misconfigured
-from backend.ports import PublicationItem, PublishedTask, Returned
+from backend.domain.errors import Misconfigured
+from backend.ports import Answer, AnsweredTask, PublicationItem, PublishedTask
 from backend.settings import LabelStudioSettings, StorageSettings
-from integrations.label_studio.annotation import layer_of
+from integrations.label_studio.answers import changed_tasks, compared_layers, read_task
 from integrations.label_studio.config import label_values, labeling_config, read_config
 from integrations.label_studio.coordinates import frame_rate
 from integrations.label_studio.failures import translated
@@ -28,6 +30,7 @@ from integrations.label_studio.task_data import (
 )
 from integrations.label_studio.validate import check_prediction
 from integrations.label_studio.views import ensure_view
+from integrations.label_studio.webhooks import ensure_webhook
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +49,7 @@ class LabelStudioTool:
         self._url = settings.url.rstrip("/")
         self._key = settings.api_key
         self._timeout_s = settings.timeout_s
+        self._webhook = settings.webhook_url, settings.webhook_token
         self._storage = storage
 
     @cached_property
@@ -72,6 +76,7 @@ class LabelStudioTool:
         else:
             self._repair_project(project_id, labels)
         ensure_view(self._client, project_id)
+        self._ensure_webhook(project_id)
         all_buckets = list(dict.fromkeys([*buckets, self._storage.artifact_bucket]))
         ensure_storages(self._client, project_id, all_buckets, self._storage)
         for bucket in all_buckets:
@@ -82,6 +87,16 @@ class LabelStudioTool:
                 # The operator may have set it where our credentials can't look.
                 logger.warning("%s", error)
         return project_id
+
+    def _ensure_webhook(self, project_id: int) -> None:
+        url, token = self._webhook
+        if url is None or token is None:
+            return
+        try:
+            ensure_webhook(self._client, project_id, url, token)
+        except Misconfigured as error:
+            # Reviews come without it, too, only later.
+            logger.warning("%s; until then changes are seen by polling", error)
 
     def publish(self, project_id: int, item: PublicationItem) -> PublishedTask:
         rate = frame_rate(item.probe)
@@ -102,27 +117,14 @@ class LabelStudioTool:
     def task_url(self, project_id: int, task_id: int) -> str:
         return f"{self._url}/projects/{project_id}/data?task={task_id}"
 
-    def returned(self, published: PublishedTask, item: PublicationItem) -> tuple[Layer, tuple[Returned, ...]]:
-        with translated(f"reading its task {published.task_id}"):
-            task = self._client.tasks.get(str(published.task_id))
-            # Of the task, not from the list of its annotations: that one leaves out what was skipped.
-            annotations = task.annotations or []
-        rate, config = frame_rate(item.probe), read_config(self._project(published.project_id).label_config or "")
-        pages = list(task.data[PAGE_FRAMES_FIELD])
-        size, count = (item.probe.width, item.probe.height), item.probe.frame_count
-        sent = layer_of(prediction(item, config, rate, pages)["result"], size, count, pages)
-        found = []
-        ours = [one for one in annotations if one["parent_prediction"] == published.prediction_id]
-        for one in sorted(ours, key=lambda annotation: int(annotation["id"])):
-            layer, problem = None, None
-            try:
-                layer = layer_of(one["result"] or [], size, count, pages)
-            except BadInput as error:
-                problem = str(error)
-            # Their id alone: names and addresses of labelers are not ours to pass on.
-            who = None if one["completed_by"] is None else str(one["completed_by"]["id"])
-            found.append(Returned(int(one["id"]), who, one["lead_time"], bool(one["was_cancelled"]), layer, problem))
-        return sent, tuple(found)
+    def answered(self, project_id: int, task_id: int) -> AnsweredTask | None:
+        return read_task(self._client, project_id, task_id)
+
+    def layers(self, task: AnsweredTask, answer: Answer, item: PublicationItem) -> tuple[Layer, Layer]:
+        return compared_layers(task, answer, item)
+
+    def changed_tasks(self, project_id: int, since: datetime | None) -> Iterator[tuple[int, datetime]]:
+        return changed_tasks(self._client, project_id, since)
 
     def _find_project(self, name: str) -> int | None:
         """By the description, which names us: somebody else's project of the same title is not ours to change."""

@@ -20,6 +20,15 @@ DATABASE_FILE = "label_studio.sqlite3"
 TEMPLATE = Path("share") / "premask" / DATABASE_FILE
 
 
+#: What Label Studio 1.23 refuses as a webhook's address (reserved networks), but for loopback.
+BANNED_SUBNETS = (
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24",
+    "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4",
+    "233.252.0.0/24", "240.0.0.0/4", "255.255.255.255/32", "::/128", "64:ff9b::/96", "100::/64", "2001::/32",
+    "2001:20::/28", "2001:db8::/32", "2002::/16", "fc00::/7", "fe80::/10", "ff00::/8",
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class LabelStudio:
     venv: Path
@@ -98,6 +107,9 @@ def environment(label_studio: LabelStudio) -> dict[str, str]:
         "COLLECT_ANALYTICS": "false",
         "LATEST_VERSION_CHECK": "false",
     }
+    # Our API is its webhook's address, on loopback, which it refuses by default; all others it refuses stay refused.
+    variables["USE_DEFAULT_BANNED_SUBNETS"] = "false"
+    variables["USER_ADDITIONAL_BANNED_SUBNETS"] = ",".join(BANNED_SUBNETS)
     if label_studio.s3_endpoint_url is not None:
         # Loopback endpoints are refused, except for the one that the environment names.
         variables["S3_ENDPOINT"] = label_studio.s3_endpoint_url

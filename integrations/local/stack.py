@@ -22,7 +22,8 @@ from integrations.local.service import Service
 from integrations.local.state import StateDir
 from integrations.local.supervisor import Supervisor, together
 
-WEBHOOK_PATH = "/api/v1/events/s3"
+STORAGE_EVENTS_PATH = "/api/v1/events/s3"
+LABELING_EVENTS_PATH = "/api/v1/events/label-studio"
 
 
 class Stack:
@@ -139,7 +140,7 @@ class Stack:
     def _s3(self) -> seaweedfs.SeaweedFS:
         token = self.state.secret("webhook")
         self.environment["PREMASK__INGEST__WEBHOOK_TOKEN"] = token
-        return seaweedfs.prepare(self.state, webhook_url=f"{self._api_url()}{WEBHOOK_PATH}", webhook_token=token)
+        return seaweedfs.prepare(self.state, webhook_url=f"{self._api_url()}{STORAGE_EVENTS_PATH}", webhook_token=token)
 
     async def _start_s3(self, supervisor: Supervisor) -> None:
         server = self._s3()
@@ -157,6 +158,8 @@ class Stack:
         server = label_studio.prepare(self.state, self._label_studio_venv, s3_endpoint_url=self._s3().endpoint_url)
         self.environment["PREMASK__LABEL_STUDIO__URL"] = server.url
         self.environment["PREMASK__LABEL_STUDIO__API_KEY"] = server.token
+        self.environment["PREMASK__LABEL_STUDIO__WEBHOOK_URL"] = f"{self._api_url()}{LABELING_EVENTS_PATH}"
+        self.environment["PREMASK__LABEL_STUDIO__WEBHOOK_TOKEN"] = self.state.secret("label-studio-webhook")
         self.urls["label_studio"] = server.url
         self.login = {"username": label_studio.EMAIL, "password": server.password}
         return label_studio.service(server, self.state.log("label-studio"))

@@ -26,11 +26,16 @@ def settings(database_url: str, **groups: Any) -> Settings:
     )
 
 
-def dead_url() -> str:
-    """A broker's address at which nobody listens."""
+def free_port() -> int:
+    """A port of loopback at which nobody listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return f"redis://127.0.0.1:{probe.getsockname()[1]}/0"
+        return int(probe.getsockname()[1])
+
+
+def dead_url() -> str:
+    """A broker's address at which nobody listens."""
+    return f"redis://127.0.0.1:{free_port()}/0"
 
 
 def version(key: str, etag: str = "e1", bucket: str = BUCKET) -> ObjectVersion:

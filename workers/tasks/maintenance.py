@@ -4,7 +4,7 @@ import logging
 
 from backend.db.session import try_lock
 from backend.domain.errors import ServiceUnavailable
-from backend.services import outbox, runs
+from backend.services import outbox, review_feed, runs
 from backend.services import reconcile as listing
 from workers.app import app
 from workers.task import PremaskTask
@@ -45,6 +45,15 @@ def reconcile(self: PremaskTask) -> None:
             )
             if found:
                 outbox.relay(container.sessions, container.queue)
+
+
+@app.task(name="maintenance.poll_reviews", bind=True)  # type: ignore[untyped-decorator]
+def poll_reviews(self: PremaskTask) -> None:
+    """Have every connected project of the labeling tool asked what people changed."""
+    if self.container.labeling_tool is not None:
+        with self.transaction() as session:
+            for project_id in review_feed.projects(session):
+                outbox.dispatch_poll(session, project_id)
 
 
 @app.task(name="maintenance.prune", bind=True)  # type: ignore[untyped-decorator]

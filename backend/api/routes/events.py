@@ -1,4 +1,4 @@
-"""The storage's webhook."""
+"""The webhooks of the storage and of the labeling tool."""
 
 from typing import Annotated
 
@@ -9,7 +9,9 @@ from backend.api.deps import TheContainer, bears
 from backend.api.errors import Unauthorized
 from backend.domain.errors import InvalidEvent, ObjectGone
 from backend.ports import ObjectVersion
+from backend.services import outbox
 from backend.services.ingest import ingest, reason_to_ignore
+from integrations.label_studio.webhook import parse_webhook
 from integrations.s3.events import ObjectEvent, parse_event
 from integrations.s3.store import S3ObjectStore
 
@@ -51,6 +53,30 @@ def take_events(request: Request, container: TheContainer, body: RawBody) -> Eve
     with container.transaction() as session:
         results = [ingest(session, version, settings, container.run_spec) for version in versions]
     return EventsTaken(objects=len(events), created=sum(result.created for result in results))
+
+
+class ChangesTaken(BaseModel):
+    """How many tasks will be read."""
+
+    tasks: int
+
+
+@router.post("/events/label-studio")
+def take_changes(request: Request, container: TheContainer, body: RawBody) -> ChangesTaken:
+    """Label Studio's webhook: a hint which tasks changed. It is answered at once, and they are read later.
+
+    The body holds tokens and is never logged.
+    """
+    token = container.settings.label_studio.webhook_token
+    if token is None or not bears(request, token):
+        raise Unauthorized("changes need the labeling tool's webhook token, as `Authorization: Bearer …`")
+    hint = parse_webhook(body)
+    with container.transaction() as session:
+        for task_id in hint.task_ids:
+            outbox.dispatch_collection(session, hint.project_id, task_id)
+        if not hint.task_ids:
+            outbox.dispatch_poll(session, hint.project_id)
+    return ChangesTaken(tasks=len(hint.task_ids))
 
 
 def _version(store: S3ObjectStore, event: ObjectEvent) -> ObjectVersion | None:

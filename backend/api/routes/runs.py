@@ -6,10 +6,11 @@ from fastapi import APIRouter, Query
 
 from backend.api.deps import PageBounds, TheSession, next_cursor
 from backend.api.schemas.common import Page
+from backend.api.schemas.reviews import ReviewOut
 from backend.api.schemas.runs import MasksOut, RunDetail, RunOut
 from backend.db.repositories import runs as rows
 from backend.domain.runs import RunStatus
-from backend.services import results, runs
+from backend.services import results, reviews, runs
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 
@@ -37,6 +38,12 @@ def show_run(run_id: int, session: TheSession) -> RunDetail:
 @router.get("/{run_id}/masks")
 def show_masks(run_id: int, track: Annotated[int, Query(description="its index")], session: TheSession) -> MasksOut:
     return MasksOut.of(run_id, track, results.track_masks(session, run_id, track))
+
+
+@router.get("/{run_id}/reviews")
+def show_reviews(run_id: int, session: TheSession) -> list[ReviewOut]:
+    """What people made of the run's pre-annotation, as it was last read from the labeling tool."""
+    return [ReviewOut.of(row) for row in reviews.of_run(session, run_id)]
 
 
 @router.post("/{run_id}/retry")

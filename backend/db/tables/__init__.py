@@ -4,10 +4,19 @@ from backend.db.tables.base import Base
 from backend.db.tables.models import ModelVersion
 from backend.db.tables.outbox import OutboxMessage, WorkerHeartbeat
 from backend.db.tables.projects import Instruction, Project, ProjectSource
+from backend.db.tables.reviews import (
+    MaskCorrectionRow,
+    Review,
+    ReviewFeed,
+    ReviewTask,
+    ReviewVersion,
+    TrackCorrectionRow,
+)
 from backend.db.tables.runs import DetectionRow, KeyframeRow, MaskRow, Publication, Run, TrackRow
 from backend.db.tables.videos import Video
 
 __all__ = [
-    "Base", "DetectionRow", "Instruction", "KeyframeRow", "MaskRow", "ModelVersion", "OutboxMessage", "Project",
-    "ProjectSource", "Publication", "Run", "TrackRow", "Video", "WorkerHeartbeat",
+    "Base", "DetectionRow", "Instruction", "KeyframeRow", "MaskCorrectionRow", "MaskRow", "ModelVersion",
+    "OutboxMessage", "Project", "ProjectSource", "Publication", "Review", "ReviewFeed", "ReviewTask", "ReviewVersion",
+    "Run", "TrackCorrectionRow", "TrackRow", "Video", "WorkerHeartbeat",
 ]  # fmt: skip

@@ -9,14 +9,14 @@ from sqlalchemy import func, select, text, update
 
 from backend.bootstrap import Container
 from backend.db.tables import Publication
-from backend.domain.corrections import Layer
 from backend.domain.errors import BadInput, Misconfigured, NotFound, ServiceUnavailable
 from backend.domain.runs import Mode, RunStatus
 from backend.domain.tracks import interpolate
-from backend.ports import PublicationItem, PublishedTask, Returned
+from backend.ports import PublicationItem, PublishedTask
 from backend.services.publish import publish_run
 from backend.settings import LabelStudioSettings, StorageSettings
 from tests.factories import core
+from tests.factories.labeling_desk import UnusedTool
 from tests.factories.waiting import wait_for
 
 pytestmark = pytest.mark.stack
@@ -25,7 +25,7 @@ STORAGE = StorageSettings(artifact_bucket="pictures")
 LABELING = LabelStudioSettings(url="http://label.example", max_attempts=3, timeout_s=5)
 
 
-class RecordingTool:
+class RecordingTool(UnusedTool):
     """Stands where Label Studio stands; what it makes of an item, and whether it answers, is the test's to say."""
 
     def __init__(self, behave: Callable[[PublicationItem], PublishedTask] | None = None) -> None:
@@ -33,19 +33,10 @@ class RecordingTool:
         self.project_ids: list[int] = []
         self._behave = behave or (lambda item: PublishedTask(5, 70, 700 + item.run_id))
 
-    def ensure_project(self, name: str, labels: list[str], buckets: list[str]) -> int:
-        raise NotImplementedError
-
-    def task_url(self, project_id: int, task_id: int) -> str:
-        raise NotImplementedError
-
     def publish(self, project_id: int, item: PublicationItem) -> PublishedTask:
         self.items.append(item)
         self.project_ids.append(project_id)
         return self._behave(item)
-
-    def returned(self, published: PublishedTask, item: PublicationItem) -> tuple[Layer, tuple[Returned, ...]]:
-        raise NotImplementedError
 
 
 def raising(error: Exception) -> Callable[[PublicationItem], PublishedTask]:

@@ -1,0 +1,59 @@
+"""Reviews."""
+
+from datetime import datetime
+
+from backend.api.schemas.common import Row
+from backend.db.tables import Review
+
+
+class TrackCorrectionOut(Row):
+    """Frames are decoder order from 0; `iou` of before and after over the frames on which either is seen."""
+
+    region_id: str
+    change: str
+    label_before: str | None
+    label_after: str | None
+    touched_frames: list[int]
+    moved_frames: list[int]
+    resized_frames: list[int]
+    shown_frames: list[int]
+    hidden_frames: list[int]
+    iou: float
+
+
+class MaskCorrectionOut(Row):
+    region_id: str
+    change: str
+    frame_index: int
+    label_before: str | None
+    label_after: str | None
+    pixels_added: int
+    pixels_removed: int
+    iou: float
+
+
+class ReviewVersionOut(Row):
+    """`accepted`: everything was left as it was; null where nothing could be compared (`problem`, or skipped)."""
+
+    number: int
+    changed_at: datetime
+    lead_time_s: float | None
+    skipped: bool
+    accepted: bool | None
+    problem: str | None
+    tracks: list[TrackCorrectionOut]
+    masks: list[MaskCorrectionOut]
+
+
+class ReviewOut(Row):
+    """One annotation of the labeling tool. `versions`: what it said each time it was saved, oldest first."""
+
+    annotation_id: int
+    task_id: int
+    annotator: str | None
+    deleted_at: datetime | None
+    versions: list[ReviewVersionOut]
+
+    @classmethod
+    def of(cls, row: Review) -> "ReviewOut":
+        return cls.model_validate(row)

@@ -1,0 +1,85 @@
+"""What people made of a task, read from Label Studio: whole, and as layers that can be compared.
+
+Annotations are taken from the task and not from the list of its annotations, which leaves out what was skipped.
+"""
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from backend.domain.corrections import Layer
+from backend.domain.errors import BadInput
+from backend.ports import Answer, AnsweredTask, PublicationItem
+from integrations.label_studio.annotation import layer_of
+from integrations.label_studio.config import read_config
+from integrations.label_studio.coordinates import frame_rate
+from integrations.label_studio.failures import translated
+from integrations.label_studio.prediction import prediction
+from integrations.label_studio.task_data import PAGE_FRAMES_FIELD
+
+#: Names and addresses of labelers are not ours to keep, their ids are; "a minute ago" is true for a minute.
+_NOT_KEPT = frozenset({"created_username", "created_ago"})
+#: Tasks a page of Label Studio's list; only ids and times are asked for.
+_PAGE = 500
+
+
+def read_task(client: Any, project_id: int, task_id: int) -> AnsweredTask | None:
+    """See `LabelingTool.answered`."""
+    with translated(f"reading its project {project_id}"):
+        config = client.projects.get(project_id).label_config or ""
+    try:
+        with translated(f"reading its task {task_id}"):
+            task = client.tasks.get(str(task_id))
+    except BadInput as error:
+        if "404" in str(error):
+            return None
+        raise
+    if int(task.project) != project_id:
+        return None
+    answers = tuple(_answer(one) for one in sorted(task.annotations or [], key=lambda one: int(one["id"])))
+    return AnsweredTask(project_id, task_id, _moment(task.updated_at), answers, dict(task.data), config)
+
+
+def _answer(annotation: dict[str, Any]) -> Answer:
+    who = annotation["completed_by"]
+    number = who["id"] if isinstance(who, dict) else who
+    kept = {name: value for name, value in annotation.items() if name not in _NOT_KEPT}
+    raw = json.loads(json.dumps({**kept, "completed_by": number}, default=str))
+    return Answer(
+        annotation_id=int(annotation["id"]),
+        prediction_id=annotation["parent_prediction"],
+        annotator=None if number is None else str(number),
+        changed_at=_moment(annotation["updated_at"]),
+        lead_time_s=annotation["lead_time"],
+        skipped=bool(annotation["was_cancelled"]),
+        raw=raw,
+    )
+
+
+def _moment(value: datetime | str) -> datetime:
+    return value if isinstance(value, datetime) else datetime.fromisoformat(value)
+
+
+def compared_layers(task: AnsweredTask, answer: Answer, item: PublicationItem) -> tuple[Layer, Layer]:
+    """See `LabelingTool.layers`."""
+    rate, config = frame_rate(item.probe), read_config(task.config)
+    pages = list(task.data[PAGE_FRAMES_FIELD])
+    size, count = (item.probe.width, item.probe.height), item.probe.frame_count
+    sent = layer_of(prediction(item, config, rate, pages)["result"], size, count, pages)
+    return sent, layer_of(answer.raw["result"] or [], size, count, pages)
+
+
+def changed_tasks(client: Any, project_id: int, since: datetime | None) -> Iterator[tuple[int, datetime]]:
+    """See `LabelingTool.changed_tasks`."""
+    items = []
+    if since is not None:
+        moment = since.isoformat().replace("+00:00", "Z")
+        items.append({"filter": "filter:tasks:updated_at", "operator": "greater", "value": moment, "type": "Datetime"})
+    query = {"filters": {"conjunction": "and", "items": items}, "ordering": ["tasks:updated_at"]}
+    with translated(f"listing what changed in its project {project_id}"):
+        found = client.tasks.list(
+            project=project_id, query=json.dumps(query), include="id,updated_at", page_size=_PAGE, resolve_uri=False
+        )
+        for task in found:
+            yield int(task.id), _moment(task.updated_at)
