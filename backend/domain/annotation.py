@@ -5,10 +5,12 @@ Frame indices are decoder order, 0-based, everywhere; boxes are in source pixels
 """
 
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 from numpy.typing import NDArray
 
+from backend.domain.frames import FrameClock
 from backend.domain.runs import RunStatus
 
 
@@ -36,9 +38,11 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class VideoProbe:
-    """What probing found. `pts[i]` is the presentation time stamp of frame i, in units of `time_base` seconds.
+    """What probing found. `pts[i]` is the presentation time stamp of frame i, in units of `time_base` seconds; strictly
+    ascending.
 
-    `width` and `height` are those of the frame as shown, that is after `rotation_deg` was applied.
+    `width` and `height` are those of the frame as shown, that is after `rotation_deg` was applied. They count the
+    pixels there are: where pixels aren't square a player stretches the picture, which changes no pixel's place.
     """
 
     frame_count: int
@@ -53,12 +57,16 @@ class VideoProbe:
     pts: NDArray[Any]  # (frame_count,) int64
 
     @property
+    def clock(self) -> FrameClock:
+        return FrameClock(self.pts, Fraction(self.time_base_num, self.time_base_den), self.duration_s)
+
+    @property
     def average_fps(self) -> float:
         return self.frame_count / self.duration_s if self.duration_s > 0 else 0.0
 
     def time_s(self, frame_index: int) -> float:
         """Seconds from the first frame to `frame_index`, from the PTS table (exact for variable frame rate)."""
-        return float(int(self.pts[frame_index]) - int(self.pts[0])) * self.time_base_num / self.time_base_den
+        return self.clock.time_s(frame_index)
 
 
 @dataclass(frozen=True, slots=True)

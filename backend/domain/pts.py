@@ -1,4 +1,5 @@
-"""The PTS table as bytes: zlib over little-endian int64, as it is stored beside the video."""
+"""The PTS table as bytes: zlib over little-endian int64, as it is stored beside the video. What a stamp means in seconds
+is `backend.domain.frames.FrameClock`."""
 
 import zlib
 

@@ -56,7 +56,7 @@ def frame_rate(probe: VideoProbe) -> FrameRate:
     """
     if probe.frame_count < 2:
         return FrameRate(1 / probe.duration_s if probe.duration_s > 0 else 1.0, constant=True)
-    times = (probe.pts - probe.pts[0]).astype(np.float64) * probe.time_base_num / probe.time_base_den
+    times = probe.clock.times_s()
     average = (probe.frame_count - 1) / float(times[-1])
     nominal = [float(Fraction(round(average * d), d)) for d in _BROADCAST_DENOMINATORS if round(average * d) > 0]
     steps = np.arange(probe.frame_count)

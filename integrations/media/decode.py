@@ -19,7 +19,8 @@ from integrations.media.container import open_container, video_stream
 def iter_frames(path: Path, probe: VideoProbe) -> Iterator[tuple[int, NDArray[Any]]]:
     """(frame_index, (height, width, 3) uint8 RGB) of every frame, rotated to how it is shown.
 
-    Raises `UnreadableVideo` if decoding stops before the frame count of `probe`.
+    Raises `UnreadableVideo` if decoding stops before the frame count of `probe`, or goes on after it: then this isn't
+    the file that was probed, and no index could be trusted.
     """
     frame_index = -1
     try:
@@ -28,7 +29,10 @@ def iter_frames(path: Path, probe: VideoProbe) -> Iterator[tuple[int, NDArray[An
             stream.thread_type = "AUTO"
             for frame_index, frame in enumerate(container.decode(stream)):
                 if frame_index == probe.frame_count:
-                    return
+                    raise UnreadableVideo(
+                        f"the video has more than the {probe.frame_count} frames that were counted in it: it is not the"
+                        " file that was probed; probe it again"
+                    )
                 image = frame.to_ndarray(format="rgb24")
                 if probe.rotation_deg:
                     image = np.ascontiguousarray(np.rot90(image, -probe.rotation_deg // 90))
