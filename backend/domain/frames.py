@@ -39,7 +39,7 @@ class FrameClock:
 
     def times_s(self) -> NDArray[np.float64]:
         """(frame_count,) float64: `time_s` of every frame."""
-        ticks = (self.pts - self.pts[0]).astype(np.float64)
+        ticks: NDArray[np.float64] = (self.pts - self.pts[0]).astype(np.float64)
         return ticks * self.time_base.numerator / self.time_base.denominator
 
     def frame_index_at(self, time_s: float) -> int:

@@ -1,5 +1,5 @@
-"""The PTS table as bytes: zlib over little-endian int64, as it is stored beside the video. What a stamp means in seconds
-is `backend.domain.frames.FrameClock`."""
+"""The PTS table as bytes: zlib over little-endian int64, as it is stored beside the video. Seconds are made of it by
+`backend.domain.frames.FrameClock`, and nowhere else."""
 
 import zlib
 

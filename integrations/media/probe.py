@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -132,7 +133,7 @@ def _frames(container: InputContainer, stream: VideoStream, decoded: _Decoded) -
                 yield frame
 
 
-def _end_s(packet: Packet) -> float:
+def _end_s(packet: "Packet[Any]") -> float:
     stamp = packet.pts if packet.pts is not None else packet.dts
     return float((stamp + (packet.duration or 0)) * packet.time_base) if stamp is not None else 0.0
 
@@ -168,7 +169,8 @@ def _clockwise_deg(frame: VideoFrame) -> int:
 
 
 def _check_not_mirrored(frame: VideoFrame) -> None:
-    matrix = frame.side_data.get(Type.DISPLAYMATRIX)
+    side_data: Any = frame.side_data  # typed too narrowly by PyAV
+    matrix = side_data.get(Type.DISPLAYMATRIX)
     if matrix is None:
         return
     # Rows a b u, c d v, x y w in the machine's byte order; a and d, b and c span the picture on the screen.

@@ -1,4 +1,4 @@
-"""Sampling and the way from the model's nominal seconds back to source frames; the clock of a video and the way back."""
+"""Sampling and the way from nominal seconds back to source frames; a video's clock and the way back from its times."""
 
 import itertools
 from fractions import Fraction

@@ -5,24 +5,26 @@ Malformed output never raises: what is valid is used, what is dropped is said in
 or without list brackets and commas, and at times without the answer tags (appendix, Figures 3 and 4).
 """
 
-import json
 import re
+import reprlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import Any, TypeGuard
 
+from workers.pipeline.json_fragments import json_values
+
 _THINK = re.compile(r"<think>(.*?)(?:</think>|$)", re.S)
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.S)
-_NOTHING = re.compile(r"<answer>\s*(?:\[\s*\]\s*)?</answer>")
+_NOTHING = re.compile(r"\s*(?:\[\s*\]\s*)?")
 _TIME = re.compile(r"^\s*(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?|\.\d+)\s*s?\s*$")
-_OPENING = re.compile(r"[\[{]")
-_DECODER = json.JSONDecoder(strict=False)
 #: What a prompt's example says in place of a description; models write it before their own (appendix, Figure 4a).
 _ECHO = re.compile(
     r"^(?:\w+ )*description of (?:the )?referred object(?:s|\(s\)| or objects)?(?: at this moment)?\s*:?\s*", re.I
 )
 _PLAIN_QUOTES = str.maketrans(dict.fromkeys("“”„‟″", '"'))
+#: No word of a description, and no tokenizer takes a lone surrogate.
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 #: Above this many moments the best spread is searched greedily: the number of subsets would explode.
 _EXHAUSTIVE_LIMIT = 14
 
@@ -69,56 +71,48 @@ def parse_time_s(value: object) -> float | None:
     return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds_text)
 
 
-def _json_values(text: str) -> Iterator[Any]:
-    """Every JSON object or list that begins somewhere in the text, outermost first, in order."""
-    position = 0
-    while (brace := _OPENING.search(text, position)) is not None:
-        try:
-            value, position = _DECODER.raw_decode(text, brace.start())
-        except (ValueError, RecursionError):  # ValueError: malformed, or a number of thousands of digits
-            position = brace.start() + 1
-            continue
-        yield value
-
-
 def _objects(value: Any, key: str) -> Iterator[dict[str, Any]]:
     """Dictionaries within `value` that hold `key`; others are looked into, so that wrappers don't matter."""
-    pending = [value]
+    pending = [value]  # the next one last
     while pending:
-        current = pending.pop(0)
-        if isinstance(current, dict):
-            if key in current:
-                yield current
-            else:
-                pending = [v for v in current.values() if isinstance(v, dict | list)] + pending
-        elif isinstance(current, list):
-            pending = [v for v in current if isinstance(v, dict | list)] + pending
+        current = pending.pop()
+        if isinstance(current, dict) and key in current:
+            yield current
+        elif isinstance(current, dict | list):
+            inner = current.values() if isinstance(current, dict) else current
+            pending += reversed([v for v in inner if isinstance(v, dict | list)])
 
 
-def _items(text: str, key: str) -> list[dict[str, Any]]:
-    """The dictionaries with that key. Typographic quotes are taken for plain ones if that makes more of them."""
-    forms = dict.fromkeys((text, text.translate(_PLAIN_QUOTES)))
-    return max(([item for value in _json_values(form) for item in _objects(value, key)] for form in forms), key=len)
+def _words(value: object, limit: int) -> str:
+    """The words of a string, at most `limit` characters; empty if it is none."""
+    return " ".join(_UNPRINTABLE.sub(" ", value).split())[:limit] if isinstance(value, str) else ""
+
+
+def _items(text: str, key: str) -> tuple[list[dict[str, Any]], int]:
+    """The dictionaries with that key, and how many more the text seems to begin. Typographic quotes are taken for plain
+    ones if that makes more of them."""
+    found = list[tuple[list[dict[str, Any]], int]]()
+    for form in dict.fromkeys((text, text.translate(_PLAIN_QUOTES))):
+        items = [item for value in json_values(form) for item in _objects(value, key)]
+        found.append((items, form.count(f'"{key}"') - len(items)))
+    return max(found, key=lambda pair: len(pair[0]))
 
 
 def _moment(item: dict[str, Any], duration_s: float) -> Moment | str:
     """The item as a moment, or the reason why it is dropped."""
-    description = _description(item.get("description"))
+    description = _ECHO.sub("", _words(item.get("description"), 600), count=1)[:500]
     start_s, end_s = parse_time_s(item.get("start_time")), parse_time_s(item.get("end_time"))
     if not description:
         return "it has no description"
     if start_s is None or end_s is None:
-        return f"its times {item.get('start_time')!r} to {item.get('end_time')!r} can't be read"
+        # reprlib: a model may write a list in a list in a list, without end.
+        times = (reprlib.repr(item.get(key)) for key in ("start_time", "end_time"))
+        return f"its times {' to '.join(times)} can't be read"
     if start_s > end_s:
         return f"it starts at {start_s:g} s, after its end at {end_s:g} s"
     if start_s > duration_s:
         return f"it starts at {start_s:g} s, beyond the clip's {duration_s:g} s"
     return Moment(start_s, min(end_s, duration_s), description)
-
-
-def _description(value: object) -> str:
-    """The words of a description on one line, without an echo of the prompt's example; "" if there are none."""
-    return _ECHO.sub("", " ".join(value.split()), count=1)[:500] if isinstance(value, str) else ""
 
 
 def best_spread(moments: list[Moment], count: int) -> list[Moment]:
@@ -144,17 +138,26 @@ def best_spread(moments: list[Moment], count: int) -> list[Moment]:
 def read_system1(text: str, duration_s: float) -> System1Reading:
     """Read System 1's completion for a clip of `duration_s` nominal seconds, whatever it chose: what training rewards
     and punishes. `warnings` say what was dropped and why."""
-    think, answer = _THINK.search(text), _ANSWER.search(text)
-    body = answer.group(1) if answer else (text[think.end() :] if think else text)
+    think = _THINK.search(text)
+    # What the reasoning says of the tags is no answer.
+    rest = text[think.end() :] if think and think.group().endswith("</think>") else text
+    answers = list(_ANSWER.finditer(rest)) or list(_ANSWER.finditer(text[: think.start()] if think else ""))
+    body = "\n".join(a.group(1) for a in answers) if answers else (text[think.end() :] if think else text)
     reasoning = think.group(1).strip() if think else text[: text.find("{")].strip() if "{" in text else text.strip()
     moments, warnings = list[Moment](), list[str]()
-    for position, item in enumerate(_items(body, "start_time")):
+    items, unread = _items(body, "start_time")
+    if unread > 0:
+        warnings.append(f"{unread} of System 1's moments were dropped: they are no JSON, or cut off")
+    for position, item in enumerate(items):
         moment = _moment(item, duration_s)
         if isinstance(moment, str):
             warnings.append(f"System 1's moment {position} was dropped: {moment}")
         else:
             moments.append(moment)
-    return System1Reading(reasoning, tuple(moments), tuple(warnings), says_none=_NOTHING.search(text) is not None)
+    says_none = (
+        bool(answers) and all(a.group().endswith("</answer>") for a in answers) and bool(_NOTHING.fullmatch(body))
+    )
+    return System1Reading(reasoning, tuple(moments), tuple(warnings), says_none)
 
 
 def parse_system1(text: str, duration_s: float, count: int) -> System1Answer:
@@ -190,18 +193,21 @@ def _raw_box(item: dict[str, Any]) -> RawBox | None:
         return None
     if not all(_is_number(n) for n in numbers):
         return None
-    label = item.get("label")
     x1, y1, x2, y2 = (float(n) for n in numbers)
-    return RawBox(x1, y1, x2, y2, " ".join(label.split())[:200] if isinstance(label, str) else "")
+    return RawBox(x1, y1, x2, y2, _words(item.get("label"), 200))
 
 
 def parse_system2(text: str) -> tuple[tuple[RawBox, ...], tuple[str, ...]]:
     """The boxes in System 2's completion, in order, and what was dropped. Coordinates are not checked here."""
     boxes, warnings = [], []
-    for item in _items(text, "bbox_2d"):
+    items, unread = _items(text, "bbox_2d")
+    if unread > 0:
+        warnings.append(f"{unread} of System 2's boxes were dropped: they are no JSON, or cut off")
+    for item in items:
         box = _raw_box(item)
         if box is None:
-            warnings.append(f"System 2's box {str(item['bbox_2d'])[:60]} was dropped: it is not four finite numbers")
+            numbers = reprlib.repr(item["bbox_2d"])[:60]
+            warnings.append(f"System 2's box {numbers} was dropped: it is not four finite numbers")
         else:
             boxes.append(box)
     return tuple(boxes), tuple(warnings)
