@@ -2,9 +2,9 @@
 
 Python's decoder, begun anew at every bracket, takes a minute for a hundred thousand brackets, and what is nested deeply
 ends it with a RecursionError. Here a bracket is read once: where an outer value breaks off, what was read of the inner
-ones is kept. A character is read twice at most: once as part of a string and once as not. For two readings that see
-the same character alike also see all that follows alike, so the later one would have begun at a bracket the earlier one
-has noted.
+ones is kept. So a character is read twice at most, once as part of a string and once as not (two readings that take
+the same character alike take all that follows alike, so the later one would have begun at a bracket that the earlier one
+has noted), and once more where a value breaks off at it.
 """
 
 import json
@@ -16,10 +16,11 @@ from typing import Any
 _OPENING = re.compile(r"[\[{]")
 # Possessive quantifiers: no character is tried twice.
 _TOKEN = re.compile(
-    r'[ \t\n\r]*+(?:(?P<string>"(?:[^"\\]++|\\.)*+")|(?P<mark>[\[\]{},:])'
-    r"|(?P<word>-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?|true|false|null|NaN|-?Infinity))",
+    r'[ \t\n\r]*+(?:("(?:[^"\\]++|\\.)*+")|([\[\]{},:])'
+    r"|(-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?|true|false|null|NaN|-?Infinity))",
     re.S,
 )
+_STRING, _MARK = 1, 2  # the groups; the third is a number or a word
 _DECODER = json.JSONDecoder(strict=False)
 
 # What may come next, by first character; 0 stands for a number or a word.
@@ -68,16 +69,16 @@ def _read(text: str, begin: int, noted: dict[int, tuple[Any, int] | None]) -> No
     open_values: list[_Open] = []
     position, expected = begin, _VALUE
     while (token := _TOKEN.match(text, position)) is not None:
-        kind = token.lastgroup or ""
+        kind = token.lastindex or 0
         start, position = token.start(kind), token.end()
-        mark = {"mark": text[start], "string": '"', "word": "0"}[kind]
+        mark = text[start] if kind == _MARK else '"' if kind == _STRING else "0"
         if mark not in expected:
             break
         if mark in "[{":
             open_values.append(_Open(start, [] if mark == "[" else {}))
             expected = _FIRST_VALUE if mark == "[" else _FIRST_KEY
         elif mark in ",:":
-            expected = _KEY if expected is _AFTER_PAIR else _VALUE
+            expected = _KEY if expected == _AFTER_PAIR else _VALUE
         elif mark in "]}":
             closed = open_values.pop()
             noted[closed.begin] = closed.value, position
@@ -89,7 +90,7 @@ def _read(text: str, begin: int, noted: dict[int, tuple[Any, int] | None]) -> No
                 value = _DECODER.decode(token[kind])
             except ValueError:  # an escape that is none, or a number of thousands of digits
                 break
-            if expected is _KEY or expected is _FIRST_KEY:
+            if expected in (_KEY, _FIRST_KEY):
                 open_values[-1].key, expected = value, _AFTER_KEY
             else:
                 expected = open_values[-1].put(value)
