@@ -3,8 +3,8 @@
 Python's decoder, begun anew at every bracket, takes a minute for a hundred thousand brackets, and what is nested deeply
 ends it with a RecursionError. Here a bracket is read once: where an outer value breaks off, what was read of the inner
 ones is kept. So a character is read twice at most, once as part of a string and once as not (two readings that take
-the same character alike take all that follows alike, so the later one would have begun at a bracket that the earlier one
-has noted), and once more where a value breaks off at it.
+the same character alike take all that follows alike, so the later one would have begun at a bracket that the earlier
+one has noted), and once more where a value breaks off at it.
 """
 
 import json
