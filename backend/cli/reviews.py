@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
-from backend.api.schemas.reviews import ReviewOut, ReviewVersionOut
+from backend.api.schemas.reviews import LedgerLine, ReviewOut, ReviewVersionOut
 from backend.bootstrap import bootstrap
 from backend.cli.output import AsJson, print_json, print_table
+from backend.db.repositories import ledger
 from backend.db.repositories import projects as project_rows
+from backend.db.repositories.ledger import By
 from backend.domain.errors import Conflict, Misconfigured
 from backend.services import review_feed, reviews
 
@@ -61,6 +63,43 @@ def collect(project: Annotated[str, typer.Argument(help="The project's name.")])
         raise Conflict(f"project {project!r} has no place in the labeling tool; see `premask projects connect`")
     found = review_feed.poll(container.sessions, container.labeling_tool, number, container.settings.storage)
     typer.echo(f"{found.tasks} tasks read, {found.versions} new versions of annotations, {found.gone} tasks gone")
+
+
+@app.command()
+def stats(
+    by: Annotated[By, typer.Option(help="What reviews are put together by.")] = By.MODEL,
+    project: Annotated[str | None, typer.Option(help="Only this project's.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The assistance ledger: how much of the pre-annotations was accepted, and what it took to correct the rest.
+
+    Each review counts as it is now. In SQL: the view `assistance_ledger`.
+    """
+    with bootstrap().transaction() as session:
+        lines = [LedgerLine(**figures) for figures in ledger.stats(session, by, project)]
+    if as_json:
+        print_json(lines)
+        return
+    columns = (
+        by.value, "reviews", "skipped", "accepted", "lead time, s", "frames touched", "IoU of boxes", "IoU of masks",
+        "tracks +/-/edited", "masks +/-/edited", "pixels +/-",
+    )  # fmt: skip
+    print_table(columns, [_line(line) for line in lines])
+
+
+def _line(line: LedgerLine) -> tuple[object, ...]:
+    share = None if line.accepted_share is None else f"{line.accepted_share:.0%} of {line.compared}"
+    return (
+        line.group, line.reviews, line.skipped, share, _rounded(line.lead_time_median_s, 1),
+        _rounded(line.frames_touched_mean, 1), _rounded(line.box_iou_mean, 3), _rounded(line.mask_iou_mean, 3),
+        f"{line.tracks_added}/{line.tracks_removed}/{line.tracks_edited} of {line.tracks}",
+        f"{line.masks_added}/{line.masks_removed}/{line.masks_edited} of {line.masks}",
+        f"{line.pixels_added}/{line.pixels_removed}",
+    )  # fmt: skip
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
 
 
 def _row(review: ReviewOut, version: ReviewVersionOut) -> tuple[object, ...]:

@@ -57,3 +57,28 @@ class ReviewOut(Row):
     @classmethod
     def of(cls, row: Review) -> "ReviewOut":
         return cls.model_validate(row)
+
+
+class LedgerLine(Row):
+    """What became of the pre-annotations of one group (`group` names it). Shares, means and the median are over reviews
+    that could be compared; `box_iou_mean` and `mask_iou_mean` of before and after, over what was there before."""
+
+    group: str
+    reviews: int
+    skipped: int
+    compared: int
+    accepted_share: float | None
+    lead_time_median_s: float | None
+    frames_touched_mean: float | None
+    box_iou_mean: float | None
+    mask_iou_mean: float | None
+    tracks: int
+    tracks_edited: int
+    tracks_added: int
+    tracks_removed: int
+    masks: int
+    masks_edited: int
+    masks_added: int
+    masks_removed: int
+    pixels_added: int
+    pixels_removed: int

@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 from backend.api.app import create_app
 from backend.bootstrap import Container
 from backend.cli import reviews as command
+from backend.db.repositories import ledger
+from backend.db.repositories.ledger import By
 from backend.db.tables import OutboxMessage, Publication, Review, ReviewFeed, ReviewTask, ReviewVersion
 from backend.domain.annotation import Box
 from backend.domain.corrections import BoxTrack, Layer
@@ -257,3 +259,43 @@ def test_the_api_and_the_commands_show_every_version(
     with container.transaction() as session:
         assert session.scalar(select(func.count()).select_from(ReviewTask)) == 1
         assert session.scalar(select(func.count()).select_from(ReviewVersion)) == 4
+
+
+@pytest.mark.usefixtures("run_id")
+def test_the_ledger_counts_each_review_as_it_is_now(container: Container, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accepted, edited, edited and then accepted, skipped, unreadable, deleted, and one of no prediction of ours."""
+    desk, extra = LabelingDesk(SENT), BoxTrack("new", "cup", (BoxKeyframe(0, Box(1, 1, 5, 5), True),))
+    desk.save(70, 11, SENT)
+    desk.save(70, 12, replace(moved(5), tracks=(*moved(5).tracks, extra)))
+    desk.save(70, 13, moved(2))
+    collect(container, desk)
+    desk.save(70, 13, SENT)
+    desk.save(70, 14, Layer(300), skipped=True)
+    desk.save(70, 15, None)
+    desk.save(70, 16, moved(5))
+    desk.save(70, 17, SENT, prediction_id=None)
+    collect(container, desk)
+    desk.delete(70, 16)
+    collect(container, desk)
+    with container.transaction() as session:
+        [line] = ledger.stats(session, By.PROJECT, None)
+        assert line["group"] == "cups"
+        assert (line["reviews"], line["skipped"], line["compared"]) == (5, 1, 3)
+        assert line["accepted_share"] == pytest.approx(2 / 3)
+        assert line["lead_time_median_s"] == 8.25
+        assert line["frames_touched_mean"] == pytest.approx(2 / 3)  # the moved track's keyframe, and the new one's
+        assert line["box_iou_mean"] == pytest.approx((1 + 1 / 3 + 1) / 3)
+        assert line["mask_iou_mean"] is None
+        assert (line["tracks"], line["tracks_edited"], line["tracks_added"], line["tracks_removed"]) == (4, 1, 1, 0)
+        assert ledger.stats(session, By.PROJECT, "other") == []
+        by_person = {found["group"]: found["reviews"] for found in ledger.stats(session, By.ANNOTATOR, "cups")}
+        assert by_person == {"1": 5}
+        for by in By:
+            assert sum(found["reviews"] for found in ledger.stats(session, by, "cups")) == 5
+    monkeypatch.setattr(command, "bootstrap", lambda: container)
+    shown = CliRunner().invoke(command.app, ["stats", "--by", "project"], catch_exceptions=False).stdout
+    for words in ("cups", "67% of 3", "0.778", "1/0/1 of 4"):
+        assert words in shown
+    told = TestClient(create_app(container)).get("/api/v1/reviews/stats", params={"by": "project"}).json()
+    [printed] = json.loads(CliRunner().invoke(command.app, ["stats", "--by", "project", "--json"]).stdout)
+    assert told == [printed]
