@@ -1,7 +1,7 @@
 """What a labeler sees, in a real browser on a real Label Studio: the boxes lie on the thing, frame by frame."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,6 +12,7 @@ from playwright.sync_api import Locator, Page
 from pydantic import SecretStr
 
 from backend.domain.annotation import Box
+from backend.domain.corrections import Change, compare
 from backend.domain.masks import decode_mask
 from backend.domain.tracks import interpolate
 from backend.ports import PublicationItem, PublishedTask
@@ -197,13 +198,54 @@ def test_a_run_that_found_nothing_says_so(browser: Page, published: Published) -
     assert page.page.get_by_role("button", name="Submit").is_enabled()
 
 
+def test_what_a_labeler_edits_is_found_and_nothing_else(browser: Page, published: Published, tmp_path: Path) -> None:
+    """A box moved on one frame, a stroke on one page: everything untouched is as it was sent, to the bit."""
+    frame, page_index, by_px = 15, 1, (48.0, 36.0)
+    item = replace(published.item, run_id=9, instruction_id=4)
+    task = published.tool.publish(published.task.project_id, item)
+    page = LabelingPage.opened(browser, published.tool.task_url(task.project_id, task.task_id))
+    until(lambda: len(page.regions()) == 4, "the regions are listed")
+    page.jump_to(label_studio_frame(frame))
+    pixels = seen(page)
+    until(lambda: distance(stroke_box(seen(page)), scaled(moving_square.truth(frame), pixels)) <= TOLERANCE_PX, "a box")
+    view, scale = page.video.bounding_box(), pixels.shape[1] / moving_square.WIDTH
+    assert view is not None
+    box = scaled(moving_square.truth(frame), pixels)
+    left = view["x"] + (view["width"] - pixels.shape[1]) / 2
+    page.drag((left + (box.x1 + box.x2) / 2, view["y"] + (box.y1 + box.y2) / 2), (by_px[0] * scale, by_px[1] * scale))
+    page.select_region(1 + page_index)
+    picture = page.turn_to_mask_page(1 + page_index).bounding_box()
+    assert picture is not None
+    page.drag((picture["x"] + 0.2 * picture["width"], picture["y"] + 0.8 * picture["height"]), (60, 10))
+    page.save(tmp_path / "edited.png")
+    assert page.submit() == 201
+
+    answered = published.tool.answered(task.project_id, task.task_id)
+    assert answered is not None
+    [answer] = answered.answers
+    sent, returned = published.tool.layers(answered, answer, item)
+    made = compare(sent, returned)
+    [track] = made.tracks
+    assert (track.change, track.touched_frames) == (Change.EDITED, (frame,))
+    around = [keyframe.frame_index for keyframe in item.tracks[0].box_keyframes]
+    before, after = max(n for n in around if n < frame), min(n for n in around if n > frame)
+    assert track.moved_frames == tuple(range(before + 1, after))
+    assert track.resized_frames == track.shown_frames == track.hidden_frames == ()
+    truth = moving_square.truth(frame)
+    wanted = Box(truth.x1 + by_px[0], truth.y1 + by_px[1], truth.x2 + by_px[0], truth.y2 + by_px[1])
+    assert distance(interpolate(returned.tracks[0].keyframes, sent.frame_count)[frame], wanted) <= TOLERANCE_PX
+    painted, *others = sorted(made.masks, key=lambda mask: mask.frame_index != moving_square.KEYFRAMES[page_index])
+    assert (painted.change, painted.frame_index) == (Change.EDITED, moving_square.KEYFRAMES[page_index])
+    assert painted.pixels_added > 500
+    assert painted.pixels_removed == 0
+    assert [(mask.change, mask.pixels_added, mask.pixels_removed) for mask in others] == [(Change.UNTOUCHED, 0, 0)] * 2
+
+
 def test_what_a_labeler_submits_unchanged_is_what_was_sent(
     opened: LabelingPage, published: Published, label_studio: LabelStudioServer
 ) -> None:
     """Runs last: the task has an annotation then."""
-    with opened.page.expect_response(lambda r: "/annotations" in r.url and r.request.method == "POST") as submitted:
-        opened.page.get_by_role("button", name="Submit").click()
-    assert submitted.value.status == 201
+    assert opened.submit() == 201
     headers = {"Authorization": f"Token {label_studio.token}"}
     answer = httpx.get(f"{label_studio.url}/api/tasks/{published.task.task_id}/annotations/", headers=headers)
     (annotation,) = answer.json()

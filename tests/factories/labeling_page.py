@@ -89,6 +89,25 @@ class LabelingPage:
             arg=label_studio_frame,
         )
 
+    def select_region(self, number: int) -> None:
+        """A click on the region's line in the outliner, from 0."""
+        self.page.locator(".lsf-outliner-item__title").nth(number).click()
+        self.page.wait_for_function("window.Htx.annotationStore.selected.regionStore.selection.size === 1")
+
+    def drag(self, at: tuple[float, float], by: tuple[float, float]) -> None:
+        """The mouse held down from a point of the window, in CSS pixels: moves a box, paints where a brush is."""
+        self.page.mouse.move(*at)
+        self.page.mouse.down()
+        self.page.mouse.move(at[0] + by[0] / 2, at[1] + by[1] / 2, steps=4)
+        self.page.mouse.move(at[0] + by[0], at[1] + by[1], steps=4)
+        self.page.mouse.up()
+
+    def submit(self) -> int:
+        """The status that Label Studio answers with."""
+        with self.page.expect_response(lambda r: "/annotations" in r.url and r.request.method == "POST") as submitted:
+            self.page.get_by_role("button", name="Submit").click()
+        return int(submitted.value.status)
+
     def turn_to_mask_page(self, number: int) -> Locator:
         """Show the keyframe page of that number (from 1); its picture."""
         masks = self.page.locator(".premask-masks")
