@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from backend.api.deps import TheContainer, bears
 from backend.api.errors import Unauthorized
+from backend.db.session import session_scope
 from backend.domain.errors import InvalidEvent, ObjectGone
 from backend.ports import ObjectVersion
 from backend.services import outbox
@@ -71,7 +72,9 @@ def take_changes(request: Request, container: TheContainer, body: RawBody) -> Ch
     if token is None or not bears(request, token):
         raise Unauthorized("changes need the labeling tool's webhook token, as `Authorization: Bearer …`")
     hint = parse_webhook(body)
-    with container.transaction() as session:
+    # Not sent at once, as other messages are: a labeler's request waits for this answer, and the next relay is a second
+    # away.
+    with session_scope(container.sessions) as session:
         for task_id in hint.task_ids:
             outbox.dispatch_collection(session, hint.project_id, task_id)
         if not hint.task_ids:
