@@ -20,7 +20,7 @@ from workers.shapeworld.training.system1.tokens import ANY_MOMENT, Encoder
 from workers.shapeworld.training.system1.validation import MAX_NEW_TOKENS
 from workers.shapeworld.training.trainee import Phase
 from workers.shapeworld.world.observe import observe
-from workers.shapeworld.world.queries import Kind
+from workers.shapeworld.world.queries import Kind, Query
 from workers.shapeworld.world.shapes import SHAPES
 from workers.shapeworld.world.sound import SAMPLE_RATE
 from workers.shapeworld.world.splits import HELD_OUT_PAIRS
@@ -45,18 +45,33 @@ def chosen(completion: str) -> str:
     return completion.split(words.CHOICE)[1].split(words.END)[0].split(" the ")[0]
 
 
-@pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in (Kind.RELATION, Kind.ABSENT)])
+@pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.ABSENT])
 def test_the_choice_follows_from_the_marks_of_the_list(kind: Kind) -> None:
     """So that choosing can be learned from lists alone."""
     asked = [sample for sample in samples() if sample.question.query.kind is kind]
     assert asked
     for sample in asked:
-        marks = sorted(words.marked(sample.question, sample.sightings), key=words.in_order(sample.sightings).index)
+        order = words.in_order(sample.question, sample.sightings)
+        marks = sorted(words.marked(sample.question, sample.sightings), key=order.index)
         if kind is Kind.PLURAL:
             assert chosen(sample.completion) == (words.ALL if marks else words.NONE)
         else:
-            last = words.NUMBERS[words.in_order(sample.sightings).index(marks[-1])] if marks else words.NONE
-            assert chosen(sample.completion) == last
+            assert chosen(sample.completion) == (words.NUMBERS[order.index(marks[-1])] if marks else words.NONE)
+
+
+def test_what_a_side_is_asked_of_comes_first_in_the_list() -> None:
+    asked = [sample for sample in samples() if sample.question.query.kind is Kind.RELATION]
+    later = 0
+    for sample in asked:
+        anchors = words.anchors_of(sample.question, sample.sightings)
+        order = words.in_order(sample.question, sample.sightings)
+        assert set(order[: len(anchors)]) == anchors
+        assert not anchors & words.marked(sample.question, sample.sightings)
+        look = sample.question.query.look
+        named = f"1) {look.color} " if look and look.color else ""
+        assert not anchors or named in sample.completion
+        later += order != words.in_order(replace(sample.question, query=Query(Kind.PLURAL)), sample.sightings)
+    assert later > len(asked) / 4
 
 
 def test_what_the_list_says_tells_the_answer() -> None:
@@ -208,6 +223,29 @@ def test_pointers_lead_from_the_list_to_tokens_that_show_what_it_is_about_to_say
     assert cells > 5 * looks
 
 
+def test_sides_are_those_of_the_first_thing_of_the_list() -> None:
+    """Against the traces, moment by moment."""
+    some = [sample for sample in samples() if len(sample.sightings) > 1][:40]
+    ids, _ = encoder().given(tuple(Turn(sample.question.text, sample.completion) for sample in some))
+    sides = encoder().sides(ids)
+    found = iter(zip(sides.row.tolist(), sides.position.tolist(), sides.across, sides.down, strict=True))
+    for number, sample in enumerate(some):
+        order = words.in_order(sample.question, sample.sightings)
+        first, *others = (sample.sightings[index].trace for index in order)
+        for trace in others:
+            for place, other in zip(trace, first, strict=True):
+                if place is None or other is None:
+                    continue
+                row, position, across, down = next(found)
+                assert row == number
+                assert (
+                    encoder().tokenizer.convert_ids_to_tokens(ids[row, position].item())
+                    == words.CELLS[words.cell(place)]
+                )
+                assert [int(across) - 1, int(down) - 1] == np.sign(np.subtract(place, other)).tolist()
+    assert next(found, None) is None
+
+
 @pytest.mark.parametrize("listening", [False, True])
 def test_the_fast_way_through_the_model_is_the_models_own(listening: bool) -> None:
     """From frames and words to logits: as the processor and transformers' forward have it."""
@@ -255,7 +293,7 @@ def test_of_a_given_list_what_follows_from_it_is_learned() -> None:
     coder = encoder()
     ids, labels = coder.given((Turn(sample.question.text, sample.completion),))
     learned = coder.tokenizer.decode(labels[0][labels[0] != pictures.NOT_THERE])
-    first = sample.sightings[words.in_order(sample.sightings)[0]]
+    first = sample.sightings[words.in_order(sample.question, sample.sightings)[0]]
     assert learned.startswith(f" since{first.first_moment} v{first.speed} {first.way}")
     listed, after = sample.completion.split(words.CHOICE)
     said = learned.split(chosen(sample.completion))[0].split()

@@ -17,6 +17,8 @@ SCENE_COUNT = 5_000
 _SIZES = tuple(sightings.SIZES_PX.values())
 #: About as often as the levels have them.
 _SIZE_SHARES = (0.55, 0.33, 0.06, 0.06)
+#: From here on a clip is crowded.
+_CROWD_MIN = 4
 #: Numbers of things that come together in a batch of clips.
 _ALIKE = (range(1, 3), range(3, 4), range(4, 5), range(5, words.THING_COUNT_MAX + 1))
 
@@ -56,9 +58,9 @@ class System1Source(Source):
         self._seed, self._scenes = training_seed, Scenes(training_seed, SCENE_COUNT)
 
     def batch(self, phase: Phase, step: int) -> Batch:
-        """With phase option "clips" that many whole clips of at most "things_max" things; without, "of_one" pieces of
-        each of "scenes". "readings": questions about given lists; "listen_every": in which steps there is sound with
-        the clips, or alone; "drill": short sounds besides."""
+        """With phase option "clips" that many whole clips of at most "things_max" things, in a share "crowded" of the
+        steps of many; without, "of_one" pieces of each of "scenes". "readings": questions about given lists;
+        "listen_every": in which steps there is sound with the clips, or alone; "drill": short sounds besides."""
         rng = np.random.default_rng([self._seed, int(phase.option("stream")), step])
         every = int(phase.option("listen_every"))
         listen = every > 0 and step % every == 0
@@ -75,6 +77,8 @@ class System1Source(Source):
         many things, so that their completions are about as long."""
         samples, pieces = list[Sample](), list[pictures.Pieces]()
         counts, size = range(1, int(phase.option("things_max", words.THING_COUNT_MAX)) + 1), None
+        if rng.random() < phase.option("crowded"):
+            counts = range(_CROWD_MIN, words.THING_COUNT_MAX + 1)
         while len(samples) < phase.option("clips"):
             sample = draw_sample(rng, self._scenes, listen, size, counts)
             scene = sample.staged.scene
@@ -123,7 +127,7 @@ def _turn(sample: Sample) -> Turn:
 
 
 def _listed(sample: Sample) -> NDArray[np.int64]:
-    order = words.in_order(sample.sightings)
+    order = words.in_order(sample.question, sample.sightings)
     return np.asarray(order + [0] * (words.THING_COUNT_MAX - len(order)))
 
 

@@ -56,6 +56,8 @@ class Heads(torch.nn.Module):
         self.row = torch.nn.Linear(width, words.ROW_COUNT)
         self.timbre = torch.nn.Linear(width, len(SHAPES) + 1)
         self.named = torch.nn.Linear(width, 1)
+        self.across = torch.nn.Linear(width, 3)
+        self.down = torch.nn.Linear(width, 3)
 
 
 def begin_cells(thinker: Any, encoder: Encoder, seed: int) -> None:
@@ -185,16 +187,36 @@ def named_loss(heads: Heads, hidden: torch.Tensor, ids: torch.Tensor, encoder: E
     return Losses(loss, {"named": float(((logits > 0) == (truth > 0)).float().mean())})
 
 
+def side_loss(heads: Heads, hidden: torch.Tensor, ids: torch.Tensor, encoder: Encoder) -> Losses:
+    """To which side of the list's first thing each other is, by the hidden states (B, L, width) after the second layer.
+    Comparing places is the first step of every relation, and any list teaches it."""
+    sides = encoder.sides(ids)
+    if not len(sides.row):
+        return Losses(hidden.new_zeros(()), {})
+    states = hidden[sides.row, sides.position]
+    pairs = ((heads.across(states).float(), sides.across), (heads.down(states).float(), sides.down))
+    right = torch.stack([(logits.argmax(-1) == truth).float().mean() for logits, truth in pairs])
+    loss = torch.stack([functional.cross_entropy(logits, truth) for logits, truth in pairs])
+    return Losses(loss.mean(), {"side": float(right.mean())})
+
+
+def compare_loss(heads: Heads, hidden: torch.Tensor, ids: torch.Tensor, encoder: Encoder) -> Losses:
+    """What a choice begins with: `named_loss` and `side_loss`, of the hidden states after the second layer."""
+    named, side = named_loss(heads, hidden, ids, encoder), side_loss(heads, hidden, ids, encoder)
+    return Losses(named.total + side.total, named.figures | side.figures)
+
+
 def read_turns(thinker: Any, heads: Heads, encoder: Encoder, turns: tuple[Turn, ...], match: float = 0.0) -> Losses:
-    """The choice and the answer where the list is given; no clip is looked at. `match`: the weight of `named_loss`."""
+    """The choice and the answer where the list is given; no clip is looked at. `match`: the weight of
+    `compare_loss`."""
     ids, labels = encoder.given(turns)
     positions = torch.arange(ids.shape[1], device=ids.device).expand(3, *ids.shape)
     hidden = thinkers.read(thinker, thinker.model.embed_tokens(ids), positions)
     said = completion_loss(thinker, hidden[-1], ids, labels, encoder)
     if not match:
         return said
-    named = named_loss(heads, hidden[2], ids, encoder)
-    return Losses(said.total + match * named.total, said.figures | named.figures)
+    compared = compare_loss(heads, hidden[2], ids, encoder)
+    return Losses(said.total + match * compared.total, said.figures | compared.figures)
 
 
 def embed(
@@ -221,7 +243,7 @@ def look(thinker: Any, heads: Heads, encoder: Encoder, batch: Batch) -> Losses:
 
 
 def watch(thinker: Any, heads: Heads, encoder: Encoder, batch: Batch, phase: Phase) -> Losses:
-    """All losses of whole clips; phase options "match" and "point" weigh `named_loss` and `point_loss`."""
+    """All losses of whole clips; phase options "match" and "point" weigh `compare_loss` and `point_loss`."""
     pieces, count = batch.pieces, len(batch.clips)
     _, rows, columns = pieces.there.shape
     vision = _see(thinker, pieces)
@@ -240,8 +262,8 @@ def watch(thinker: Any, heads: Heads, encoder: Encoder, batch: Batch, phase: Pha
     figures = figures | said.figures | {"said": float(said.total.detach()), "where": float(place.detach())}
     total = total + said.total + 0.1 * place
     if phase.option("match"):
-        named = named_loss(heads, hidden[2], ids, encoder)
-        total, figures = total + phase.option("match") * named.total, figures | named.figures
+        compared = compare_loss(heads, hidden[2], ids, encoder)
+        total, figures = total + phase.option("match") * compared.total, figures | compared.figures
     if phase.option("point"):
         point = point_loss(thinker, hidden[2], positions, ids, encoder, batch)
         total, figures = total + phase.option("point") * point.total, figures | point.figures

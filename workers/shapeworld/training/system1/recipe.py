@@ -23,7 +23,10 @@ MAX_PIXELS = 9216
 PHASES = (
     Phase(
         "apart", 300, 2e-3, warmup=50, decay=0,
-        options={"stream": 1, "scenes": 16, "of_one": 3, "readings": 32, "listen_every": 6, "drill": 8, "vision": 3},
+        options={
+            "stream": 1, "scenes": 16, "of_one": 3, "readings": 32, "listen_every": 6, "drill": 8, "vision": 3,
+            "match": 1,
+        },
     ),
     Phase(
         "few", 100, 2e-3, warmup=50, decay=0,
@@ -33,10 +36,10 @@ PHASES = (
         },
     ),
     Phase(
-        "whole", 2700, 2e-3, warmup=20, decay=0.5,
+        "whole", 3000, 2e-3, warmup=20, decay=0.5,
         options={
             "stream": 3, "clips": 16, "readings": 16, "listen_every": 10, "drill": 8, "vision": 2, "match": 1,
-            "point": 1,
+            "point": 1, "crowded": 0.25,
         },
     ),
 )  # fmt: skip

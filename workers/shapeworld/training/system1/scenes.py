@@ -22,10 +22,10 @@ from workers.shapeworld.world.splits import HELD_OUT_PAIRS, SEEDS, SEEN_PAIRS, S
 from workers.shapeworld.world.things import Thing
 
 #: How often each level is drawn.
-_LEVEL_SHARES = {EASY: 0.25, MEDIUM: 0.5, HARD: 0.25}
+_LEVEL_SHARES = {EASY: 0.2, MEDIUM: 0.4, HARD: 0.4}
 #: How often each kind is asked, relative to each other, where the scene wasn't staged for it.
 _ASKED = {
-    Kind.ATTRIBUTE: 1.0, Kind.PLURAL: 1.0, Kind.RELATION: 1.5, Kind.FASTEST: 1.5, Kind.APPEARS_LAST: 1.2,
+    Kind.ATTRIBUTE: 1.0, Kind.PLURAL: 1.0, Kind.RELATION: 3.0, Kind.FASTEST: 1.5, Kind.APPEARS_LAST: 1.2,
     Kind.LEAVES: 1.0, Kind.DIRECTION: 1.5, Kind.PASSES_BEHIND: 1.5, Kind.SOUND: 0.0,
 }  # fmt: skip
 ANY_COUNT = range(1, words.THING_COUNT_MAX + 1)

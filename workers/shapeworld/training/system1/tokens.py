@@ -52,6 +52,16 @@ class Pointers(NamedTuple):
     moment: torch.Tensor
 
 
+class Sides(NamedTuple):
+    """Positions (row, position) in a batch of lists where a cell is said, and to which side of the list's first thing
+    it is at that moment: 0 before, 1 level, 2 after it; all (N,)."""
+
+    row: torch.Tensor
+    position: torch.Tensor
+    across: torch.Tensor
+    down: torch.Tensor
+
+
 class Encoder:
     """Texts as the model takes them, with the tables of the loss."""
 
@@ -72,6 +82,9 @@ class Encoder:
         rows, columns = (torch.arange(count, device=device) for count in (words.ROW_COUNT, words.COLUMN_COUNT))
         self.cell_places = torch.cartesian_prod(rows, columns)
         self._set_near(self.cells, self.cell_places, _NEAR_CELL)
+        # Of each token the cell (row, column) it names.
+        self._place = torch.full((size, 2), NOT_THERE, device=device)
+        self._place[self.cells] = self.cell_places
         speeds = self.ids(words.SPEED_WORDS)
         self._set_near(speeds, torch.arange(len(speeds), device=device)[:, None], _NEAR_SPEED)
         self._weight = torch.ones(size, device=device)
@@ -82,7 +95,7 @@ class Encoder:
         self.is_choice[self.ids((words.CHOICE,))] = True
         self.is_mark[self.ids(words.MARKS)] = True
         self._follows = self.is_mark.clone()
-        self._follows[self.ids((*words.SINCE, *words.SPEED_WORDS, *words.WAYS))] = True
+        self._follows[self.ids((*words.SINCE, *words.SPEED_WORDS, *words.WAYS, words.BESIDE))] = True
         self.is_place[self.cells] = True
         self.is_number[self.ids(words.NUMBERS)] = True
         self.is_speed[speeds] = True
@@ -125,6 +138,18 @@ class Encoder:
         thing = listed[row, place[row, position]]
         moment = placed[row, position].where(cells[row, position], ANY_MOMENT)
         return Pointers(row, position, thing, moment)
+
+    def sides(self, ids: torch.Tensor) -> Sides:
+        """What each list (B, L) tells of its things' sides, of all but the first."""
+        said = self.is_place[ids] | (ids == self.nowhere)
+        row, position = said.nonzero(as_tuple=True)
+        number = said.cumsum(1)[row, position] - 1
+        cells = torch.full((len(ids), words.THING_COUNT_MAX * MOMENT_COUNT, 2), NOT_THERE, device=ids.device)
+        cells[row, number] = self._place[ids[row, position]]
+        its, firsts = cells[row, number], cells[row, number % MOMENT_COUNT]
+        known = (number >= MOMENT_COUNT) & (its[:, 0] != NOT_THERE) & (firsts[:, 0] != NOT_THERE)
+        down, across = ((its - firsts).sign() + 1)[known].unbind(1)
+        return Sides(row[known], position[known], across, down)
 
     def ids(self, family: tuple[str, ...]) -> torch.Tensor:
         """(len(family),) ids of words that are one token each."""

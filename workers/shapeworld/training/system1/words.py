@@ -4,8 +4,9 @@ The reasoning lists what is heard and seen, sorted by looks, then chooses by num
 `<think> 1) red plain star @3.7 @4.7 @5.7 … - - since0 v7 right yes 2) … no thus 1) the red star</think>`.
 Of each thing the cells where it is at the eight moments come first, for each of them can be looked up by itself; since
 when it is there, how fast and which way it goes follow from them. A thing ends with whether it is what is looked for,
-as far as the list has come by then. The answer is one JSON object a moment, and nothing between the tags where there is
-no target.
+as far as the list has come by then. Where a side of something is asked for, that comes first, and each other thing says
+before its mark on which sides of it it lies: ` beside left up no`. The answer is one JSON object a moment, and nothing
+between the tags where there is no target.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -39,7 +40,7 @@ COLOR_WORDS = tuple(f" {color}" for color in COLORS)
 SHAPE_WORDS = tuple(f" {shape}" for shape in SHAPES)
 TEXTURE_WORDS = tuple(f" {texture}" for texture in TEXTURES)
 PLURALS = tuple(f" {Look(shape=shape).phrase(plural=True)}" for shape in SHAPES)
-BEGIN, CHOICE, END = "<think>", " thus", "</think>"
+BEGIN, BESIDE, CHOICE, END = "<think>", " beside", " thus", "</think>"
 LEAVES, BEHIND, HEARD = " leaves", " behind", " sound:"
 MARKS = (" no", " yes")
 OPEN, CLOSE = "<answer>", "</answer>"
@@ -47,35 +48,42 @@ START, UNTIL, SAYS, DONE = '{"start_time": "', '", "end_time": "', '", "descript
 PIECES = (
     BEGIN, END, OPEN, CLOSE, START, UNTIL, SAYS, DONE, CHOICE, ALL, NONE, LEAVES, BEHIND, HEARD, " the", " shapes",
     " shape", f" {SILENCE}", *MARKS, *NUMBERS, *WAYS, *CELLS, NOWHERE, *SINCE, *SPEED_WORDS, *TIMES, *COLOR_WORDS,
-    *SHAPE_WORDS, *TEXTURE_WORDS, *PLURALS,
+    *SHAPE_WORDS, *TEXTURE_WORDS, *PLURALS, BESIDE,
 )  # fmt: skip
 
 
-def in_order(sightings: Sequence[Sighting]) -> list[int]:
-    """Indices of the things as they are listed: by colour, shape, texture, as the world names them."""
-    colors, shapes = list(COLORS), list(SHAPES)
+def in_order(question: Question, sightings: Sequence[Sighting]) -> list[int]:
+    """Indices of the things as they are listed: by colour, shape, texture, as the world names them; of a relation what
+    it is set against before all others."""
+    colors, shapes, anchors = list(COLORS), list(SHAPES), anchors_of(question, sightings)
 
-    def rank(index: int) -> tuple[int, int, int, int]:
+    def rank(index: int) -> tuple[bool, int, int, int, int]:
         look = sightings[index].look
         assert look.color is not None
         assert look.shape is not None
         assert look.texture is not None
-        return colors.index(look.color), shapes.index(look.shape), TEXTURES.index(look.texture), index
+        texture = TEXTURES.index(look.texture)
+        return index not in anchors, colors.index(look.color), shapes.index(look.shape), texture, index
 
     return sorted(range(len(sightings)), key=rank)
 
 
+def anchors_of(question: Question, sightings: Sequence[Sighting]) -> set[int]:
+    """What a relation is set against."""
+    look = question.query.look
+    if question.query.kind is not Kind.RELATION or look is None:
+        return set()
+    return {index for index, thing in enumerate(sightings) if _is_like(thing.look, look)}
+
+
 def marked(question: Question, sightings: Sequence[Sighting]) -> set[int]:
-    """The things that the list marks: those that fit; for a relation what it is set against; for a comparison each that
-    beats all listed before it, so that the last one marked is the answer."""
-    kind, look = question.query.kind, question.query.look
-    if kind is Kind.RELATION:
-        assert look is not None
-        return {index for index, thing in enumerate(sightings) if _is_like(thing.look, look)}
+    """The things that the list marks: those that fit; for a comparison each that beats all listed before it, so that
+    the last one marked is the answer."""
+    kind = question.query.kind
     if kind not in (Kind.FASTEST, Kind.APPEARS_LAST):
         return set(question.targets)
     found, best = set[int](), 0
-    for index in in_order(sightings):
+    for index in in_order(question, sightings):
         thing = sightings[index]
         value = thing.speed if kind is Kind.FASTEST else thing.first_moment
         if value > best or index in question.targets:
@@ -90,10 +98,25 @@ def _is_like(seen: Look, said: Look) -> bool:
     return all(word is None or word == found for word, found in pairs)
 
 
-def say_list(sightings: Sequence[Sighting], marks: set[int]) -> str:
-    """Every thing with its number, looks, trace, first moment, speed, way and mark."""
-    order = in_order(sightings)
-    return "".join(NUMBERS[n] + _say(sightings[i]) + MARKS[i in marks] for n, i in enumerate(order))
+def say_list(question: Question, sightings: Sequence[Sighting]) -> str:
+    """Every thing with its number, looks, trace, first moment, speed, way, sides and mark."""
+    order, marks, anchors = in_order(question, sightings), marked(question, sightings), anchors_of(question, sightings)
+
+    def sides(index: int) -> str:
+        against = [_say_sides(sightings[index], sightings[anchor]) for anchor in anchors]
+        return "" if index in anchors else "".join(against)
+
+    return "".join(NUMBERS[n] + _say(sightings[i]) + sides(i) + MARKS[i in marks] for n, i in enumerate(order))
+
+
+def _say_sides(thing: Sighting, anchor: Sighting) -> str:
+    """On which sides of the other it lies, by their cells at the moments that show both; nothing if none does."""
+    pairs = zip(thing.trace, anchor.trace, strict=True)
+    away = [(a[0] - b[0], a[1] - b[1]) for a, b in pairs if a is not None and b is not None]
+    if not away:
+        return ""
+    across, down = (sum(steps) for steps in zip(*away, strict=True))
+    return f"{BESIDE} {'left' if across < 0 else 'right'} {'up' if down < 0 else 'down'}"
 
 
 def _say(thing: Sighting) -> str:
@@ -117,7 +140,7 @@ def say_choice(question: Question, sightings: Sequence[Sighting]) -> str:
         return f"{CHOICE}{NONE}"
     if question.query.kind is Kind.PLURAL:
         return f"{CHOICE}{ALL} {question.description}"
-    number = NUMBERS[in_order(sightings).index(question.targets[0])]
+    number = NUMBERS[in_order(question, sightings).index(question.targets[0])]
     return f"{CHOICE}{number} {question.description}"
 
 
@@ -131,7 +154,7 @@ def say_answer(description: str, moments: Iterable[int]) -> str:
 def say(question: Question, sightings: Sequence[Sighting], moments: Iterable[int], heard: str | None) -> str:
     """The whole completion. `heard`: the shape whose timbre it is, `SILENCE`, or None where nobody listens."""
     sound = f"{HEARD} {heard}" if heard else ""
-    reasoning = f"{sound}{say_list(sightings, marked(question, sightings))}{say_choice(question, sightings)}"
+    reasoning = f"{sound}{say_list(question, sightings)}{say_choice(question, sightings)}"
     return f"{BEGIN}{reasoning}{END}{say_answer(question.description, moments)}"
 
 
