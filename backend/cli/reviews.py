@@ -33,16 +33,8 @@ def show(run_id: Annotated[int, typer.Argument(help="The run's id.")], as_json: 
         print_json(found)
         return
     columns = (
-        "task",
-        "annotation",
-        "version",
-        "by",
-        "lead time, s",
-        "tracks",
-        "masks",
-        "IoU of boxes",
-        "frames touched",
-    )
+        "task", "annotation", "version", "by", "lead time, s", "tracks", "masks", "IoU of boxes", "frames touched",
+    )  # fmt: skip
     print_table(columns, [_row(review, version) for review in found for version in review.versions])
     for review in found:
         if review.deleted_at is not None:

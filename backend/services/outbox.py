@@ -63,9 +63,9 @@ def dispatch_publication(session: Session, publication: Publication, delay_s: fl
     enqueue(session, PUBLISH_TASK, IO_QUEUE, {"run_id": publication.run_id}, delay_s)
 
 
-def dispatch_collection(session: Session, project_id: int, task_id: int, delay_s: float = 0.0) -> None:
+def dispatch_collection(session: Session, project_id: int, task_id: int) -> None:
     """Have a task of the labeling tool's project read."""
-    enqueue(session, COLLECT_TASK, IO_QUEUE, {"project_id": project_id, "task_id": task_id}, delay_s)
+    enqueue(session, COLLECT_TASK, IO_QUEUE, {"project_id": project_id, "task_id": task_id})
 
 
 def dispatch_poll(session: Session, project_id: int) -> None:

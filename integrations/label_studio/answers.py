@@ -14,7 +14,7 @@ from backend.ports import Answer, AnsweredTask, PublicationItem
 from integrations.label_studio.annotation import layer_of
 from integrations.label_studio.config import read_config
 from integrations.label_studio.coordinates import frame_rate
-from integrations.label_studio.failures import translated
+from integrations.label_studio.failures import NOT_THERE, translated
 from integrations.label_studio.prediction import prediction
 from integrations.label_studio.task_data import PAGE_FRAMES_FIELD
 
@@ -26,18 +26,21 @@ _PAGE = 500
 
 def read_task(client: Any, project_id: int, task_id: int) -> AnsweredTask | None:
     """See `LabelingTool.answered`."""
-    with translated(f"reading its project {project_id}"):
-        config = client.projects.get(project_id).label_config or ""
     try:
         with translated(f"reading its task {task_id}"):
             task = client.tasks.get(str(task_id))
     except BadInput as error:
-        if "404" in str(error):
+        if error.code == NOT_THERE:
             return None
         raise
     if int(task.project) != project_id:
         return None
     answers = tuple(_answer(one) for one in sorted(task.annotations or [], key=lambda one: int(one["id"])))
+    config = ""
+    # Most tasks have no answer yet, and nothing to be read by it.
+    if answers:
+        with translated(f"reading its project {project_id}"):
+            config = client.projects.get(project_id).label_config or ""
     return AnsweredTask(project_id, task_id, _moment(task.updated_at), answers, dict(task.data), config)
 
 

@@ -11,6 +11,8 @@ from backend.domain.errors import BadInput, Misconfigured, PremaskError, Service
 #: The server, or what stands before it, is away or busy.
 _AWAY = frozenset({408, 425, 429, 502, 503, 504})
 _EXCERPT = 300
+#: Code of what is raised where Label Studio knows no such thing.
+NOT_THERE = "labeling_tool_not_found"
 
 
 @contextmanager
@@ -19,7 +21,7 @@ def translated(doing: str) -> Iterator[None]:
 
     No answer, 429 and 502 to 504 → `ServiceUnavailable`; other 5xx too, with the code `labeling_tool_error`, as they
     may come back for ever; 401 and 403 → `Misconfigured`; other refusals → `BadInput` with the server's words (code
-    `labeling_tool_refused`).
+    `labeling_tool_refused`; of a 404 `NOT_THERE`).
     """
     try:
         yield
@@ -37,4 +39,5 @@ def _as_ours(error: ApiError, doing: str) -> PremaskError:
         return ServiceUnavailable(f"Label Studio, {doing}: answered {status}", code="labeling_tool_error")
     if status in (401, 403):
         return Misconfigured(f"Label Studio, {doing}: refused the key ({status}); check PREMASK__LABEL_STUDIO__API_KEY")
-    return BadInput(f"Label Studio, {doing}: {status} {str(error.body)[:_EXCERPT]}", code="labeling_tool_refused")
+    code = NOT_THERE if status == 404 else "labeling_tool_refused"
+    return BadInput(f"Label Studio, {doing}: {status} {str(error.body)[:_EXCERPT]}", code=code)

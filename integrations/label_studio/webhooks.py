@@ -1,11 +1,17 @@
-"""Label Studio's webhook to our API: one a project, with a secret, repaired where it drifted."""
+"""Label Studio's webhook to our API: one a project, with a secret, repaired where it drifted; and what it tells.
 
+It is a hint which tasks of which project changed. Nothing else of its body is used: it has no signature, is never sent
+again, and holds the project's token.
+"""
+
+import json
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from backend.domain.errors import Misconfigured
+from backend.domain.errors import InvalidEvent, Misconfigured
 from integrations.label_studio.failures import translated
 
 #: What changes a review, and nothing else. A deleted task is told of as such alone.
@@ -47,4 +53,32 @@ def ensure_webhook(client: Any, project_id: int, url: str, token: SecretStr) -> 
 
 def _is_ours(known: str, url: str) -> bool:
     """By the path: our API may have moved to another address."""
-    return urlunsplit(("", "", *urlsplit(known)[2:])) == urlunsplit(("", "", *urlsplit(url)[2:]))
+    return urlsplit(known)[2:] == urlsplit(url)[2:]
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """Without `task_ids` it isn't said which: deleted annotations carry no task."""
+
+    project_id: int
+    task_ids: tuple[int, ...]
+
+
+def parse_webhook(body: bytes) -> Hint:
+    """Raises `InvalidEvent` for what names no project."""
+    try:
+        event = json.loads(body)
+    except ValueError as error:
+        raise InvalidEvent("the body is no JSON") from error
+    project = event.get("project") if isinstance(event, dict) else None
+    project_id = _id_of(project)
+    if project_id is None:
+        raise InvalidEvent("the body names no project of Label Studio")
+    tasks = event.get("tasks") or [event.get("task")]
+    found = [_id_of(task) for task in (tasks if isinstance(tasks, list) else [])]
+    return Hint(project_id, tuple(dict.fromkeys(task_id for task_id in found if task_id is not None)))
+
+
+def _id_of(thing: Any) -> int | None:
+    number = thing.get("id") if isinstance(thing, dict) else thing
+    return number if isinstance(number, int) and not isinstance(number, bool) and 0 < number < 2**63 else None

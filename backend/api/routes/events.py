@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from backend.api.deps import TheContainer, bears
 from backend.api.errors import Unauthorized
@@ -12,7 +12,7 @@ from backend.domain.errors import InvalidEvent, ObjectGone
 from backend.ports import ObjectVersion
 from backend.services import outbox
 from backend.services.ingest import ingest, reason_to_ignore
-from integrations.label_studio.webhook import parse_webhook
+from integrations.label_studio.webhooks import parse_webhook
 from integrations.s3.events import ObjectEvent, parse_event
 from integrations.s3.store import S3ObjectStore
 
@@ -42,12 +42,16 @@ async def raw_body(request: Request) -> bytes:
 RawBody = Annotated[bytes, Depends(raw_body)]
 
 
+def _require(request: Request, token: SecretStr | None, what: str) -> None:
+    """Raises `Unauthorized` where the request lacks the token, and where none is configured: the endpoint is off."""
+    if token is None or not bears(request, token):
+        raise Unauthorized(f"{what}, as `Authorization: Bearer …`")
+
+
 @router.post("/events/s3")
 def take_events(request: Request, container: TheContainer, body: RawBody) -> EventsTaken:
     """S3 `Records`, EventBridge, an SNS notification or SeaweedFS. Repeats, test events and deletions are fine."""
-    token = container.settings.ingest.webhook_token
-    if token is None or not bears(request, token):
-        raise Unauthorized("storage events need the webhook token, as `Authorization: Bearer …`")
+    _require(request, container.settings.ingest.webhook_token, "storage events need the webhook token")
     settings = container.settings.ingest
     events = [event for event in parse_event(body) if reason_to_ignore(event.key, settings) is None]
     versions = [version for event in events if (version := _version(container.store, event)) is not None]
@@ -69,8 +73,7 @@ def take_changes(request: Request, container: TheContainer, body: RawBody) -> Ch
     The body holds tokens and is never logged.
     """
     token = container.settings.label_studio.webhook_token
-    if token is None or not bears(request, token):
-        raise Unauthorized("changes need the labeling tool's webhook token, as `Authorization: Bearer …`")
+    _require(request, token, "changes need the labeling tool's webhook token")
     hint = parse_webhook(body)
     # Not sent at once, as other messages are: a labeler's request waits for this answer, and the next relay is a second
     # away.
