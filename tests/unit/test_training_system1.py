@@ -16,7 +16,7 @@ from workers.shapeworld.training import thinkers
 from workers.shapeworld.training.system1 import model, pictures, scenes, sightings, words
 from workers.shapeworld.training.system1.batches import Sounds, System1Source, Turn, hear
 from workers.shapeworld.training.system1.recipe import MAX_PIXELS, trainee
-from workers.shapeworld.training.system1.tokens import ANY_MOMENT, Encoder
+from workers.shapeworld.training.system1.tokens import Encoder
 from workers.shapeworld.training.system1.validation import MAX_NEW_TOKENS
 from workers.shapeworld.training.trainee import Phase
 from workers.shapeworld.world.observe import observe
@@ -59,8 +59,9 @@ def test_the_choice_follows_from_the_marks_of_the_list(kind: Kind) -> None:
             assert chosen(sample.completion) == (words.NUMBERS[order.index(marks[-1])] if marks else words.NONE)
 
 
-def test_what_a_side_is_asked_of_comes_first_in_the_list() -> None:
-    asked = [sample for sample in samples() if sample.question.query.kind is Kind.RELATION]
+@pytest.mark.parametrize("kind", [Kind.RELATION, Kind.PASSES_BEHIND])
+def test_what_others_are_set_against_comes_first_in_the_list(kind: Kind) -> None:
+    asked = [sample for sample in samples() if sample.question.query.kind is kind]
     later = 0
     for sample in asked:
         anchors = words.anchors_of(sample.question, sample.sightings)
@@ -94,7 +95,17 @@ def _from_list(sample: scenes.Sample) -> tuple[int, ...] | None:
     if query.kind is Kind.RELATION:
         anchors = [thing for thing in found if words._is_like(thing.look, query.look or thing.look)]
         return _beside(anchors[0], found, str(query.toward)) if anchors else ()
+    if query.kind is Kind.PASSES_BEHIND:
+        order = words.in_order(sample.question, found)
+        said = sample.completion.split(words.CHOICE)[0].split(")")[1:]
+        return tuple(index for index, of in zip(order, said, strict=True) if words.BEHIND in of)
     return None
+
+
+def test_who_is_in_front_is_said_by_what_hides_what() -> None:
+    assert [words.depth(*shares) for shares in ((0.6, 0), (0, 0.2), (0.01, 0), (0, 0))] == [
+        words.BEHIND, words.OVER, words.APART, words.APART,
+    ]  # fmt: skip
 
 
 def _most(values: list[int]) -> tuple[int, ...]:
@@ -152,7 +163,7 @@ def test_a_mirrored_scene_has_the_mirrored_truth(number: int) -> None:
     mirrored = pictures.mirror(pictures.show(staged.scene, np.arange(8)))
     rendered = pictures.show(other.scene, np.arange(8))
     for name in ("colors", "shapes", "textures"):
-        np.testing.assert_allclose(getattr(mirrored, name), getattr(rendered, name), atol=0.06)
+        np.testing.assert_allclose(getattr(mirrored, name), getattr(rendered, name), atol=0.1)
     both = mirrored.there & rendered.there
     for name in ("offset", "moved", "place", "thing"):
         same = np.isclose(getattr(mirrored, name)[both], getattr(rendered, name)[both], atol=1e-4)
@@ -199,28 +210,35 @@ def test_pointers_lead_from_the_list_to_tokens_that_show_what_it_is_about_to_say
     assert batch.listed is not None
     coder, pieces = encoder(), batch.pieces
     ids, _ = coder.watched(batch.clips, int(np.prod(pieces.there.shape[1:])), 0)
-    points = coder.pointers(ids, torch.from_numpy(batch.listed))
+    points = coder.pointers(ids, *(torch.from_numpy(table) for table in batch.listed))
     shown = model._shows(pieces, points)
     words_next = coder.tokenizer.convert_ids_to_tokens(ids[points.row, points.position + 1])
     place = torch.from_numpy(pieces.place).view(len(batch.clips), -1, 2)
     color = torch.from_numpy(pieces.colors).view(len(batch.clips), -1, len(words.COLOR_WORDS) + 1)
-    looks, cells = 0, 0
+    looks, cells, depths = 0, 0, 0
     for n, word in enumerate(words_next):
         row, there = int(points.row[n]), shown[n]
         if word in words.COLOR_WORDS:
             looks += 1
             assert words.COLOR_WORDS[int(color[row, there].mean(0)[:-1].argmax())] == word
-        if points.moment[n] != ANY_MOMENT and there.any():
+        if word in words.CELLS and there.any():
             column, line = (int(part) for part in word.removeprefix(" @").split("."))
             cells += 1
             assert place[row, there].unique(dim=0).tolist() == [[column, line]]
+        if word in words.DEPTHS and there.any():
+            depths += 1
+            thing = torch.from_numpy(pieces.thing).view(len(batch.clips), -1)[row, there].unique().tolist()
+            assert {int(points.thing[n]), int(batch.listed[0][row, 0])} >= set(thing)
+            moments = there.nonzero()[:, 0] // (len(there) // sightings.MOMENT_COUNT)
+            assert moments.unique().tolist() == [int(points.moment[n])]
     listed = [turn.completion.split(words.CHOICE)[0].count(")") for turn in batch.clips]
     assert looks == sum(listed)
     assert [word in words.NUMBERS for word in words_next].count(True) == sum(listed)
     for row, count in enumerate(listed):
         whose = [thing for thing, word in zip(points.thing, words_next, strict=True) if word in words.NUMBERS]
-        assert whose[sum(listed[:row]) : sum(listed[:row]) + count] == batch.listed[row][:count].tolist()
+        assert whose[sum(listed[:row]) : sum(listed[:row]) + count] == batch.listed[0][row][:count].tolist()
     assert cells > 5 * looks
+    assert depths
 
 
 def test_sides_are_those_of_the_first_thing_of_the_list() -> None:
@@ -298,7 +316,9 @@ def test_of_a_given_list_what_follows_from_it_is_learned() -> None:
     listed, after = sample.completion.split(words.CHOICE)
     said = learned.split(chosen(sample.completion))[0].split()
     assert said == [
-        word for word in listed.split() if word.startswith(("since", "v")) or f" {word}" in (*words.WAYS, *words.MARKS)
+        word
+        for word in listed.split()
+        if word.startswith(("since", "v")) or f" {word}" in (*words.WAYS, *words.MARKS, *words.DEPTHS)
     ]
     assert learned.endswith(after + thinkers.END_OF_TURN)
     assert torch.equal(ids[labels != pictures.NOT_THERE], labels[labels != pictures.NOT_THERE])
@@ -324,7 +344,7 @@ def test_all_words_of_a_completion_are_single_tokens() -> None:
 
 def test_a_look_in_the_list_is_named_if_the_instruction_or_the_sound_says_it() -> None:
     coder = encoder()
-    listed = "1) red plain star @3.3 @3.4 - since0 v0 still behind blue star no 2) blue plain ring thus none"
+    listed = "1) red plain star @3.3 - since0 still no 2) blue plain star @3.3 behind no 3) blue plain ring thus none"
     for asked, heard, named in (
         ("all stars", "", [" star", " star"]),
         ("the blue shape", "", [" blue", " blue"]),
@@ -334,7 +354,7 @@ def test_a_look_in_the_list_is_named_if_the_instruction_or_the_sound_says_it() -
         ids, _ = coder.given((Turn(asked, f"{words.BEGIN}{heard} {listed}{words.END}"),))
         there, found = coder.named(ids)
         assert [coder.tokenizer.decode(token) for token in ids[found]] == named
-        assert there.sum() == 8
+        assert there.sum() == 9
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -349,7 +369,7 @@ def test_half_of_a_cut_sounds_where_anything_does(seed: int) -> None:
     ).mean(1)
     silent = sounds.shapes == len(SHAPES)
     assert (loud[silent] < 0.05).all()
-    assert (loud[~silent] > 0.25).all()  # clicks and bells are silent in between
+    assert (loud[~silent] > 0.2).all()  # clicks and bells are silent in between
 
 
 def test_the_towers_matrices_go_faster_where_the_phase_says_so() -> None:

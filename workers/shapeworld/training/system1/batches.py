@@ -42,15 +42,15 @@ class Sounds:
 @dataclass(frozen=True, slots=True)
 class Batch:
     """`pieces`: of `clips` in order (eight each), or single ones. `readings` have the list given, and no clip.
-    `sounds` belong to the clips, or to nothing; `drill` is sound alone. `listed` (clips, 6): of each clip the things
-    in the order of its list."""
+    `sounds` belong to the clips, or to nothing; `drill` is sound alone. `listed`, two (clips, 6): of each clip the
+    things in the order of its list, and the moments when each is nearest to the first of them."""
 
     pieces: pictures.Pieces
     readings: tuple[Turn, ...]
     clips: tuple[Turn, ...] = ()
     sounds: Sounds | None = None
     drill: Sounds | None = None
-    listed: NDArray[np.int64] | None = None
+    listed: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
 
 class System1Source(Source):
@@ -92,8 +92,9 @@ class System1Source(Source):
                 pieces.append(pictures.mirror(pieces[-1]))
         turns = tuple(_turn(sample) for sample in samples)
         heard = hear(rng, samples) if listen else None
-        listed = np.stack([_listed(sample) for sample in samples])
-        return Batch(pictures.join(pieces), self._readings(rng, phase), turns, heard, self._drill(rng, phase), listed)
+        listed, meets = (np.stack(tables) for tables in zip(*(_listed(sample) for sample in samples), strict=True))
+        tables = listed, meets
+        return Batch(pictures.join(pieces), self._readings(rng, phase), turns, heard, self._drill(rng, phase), tables)
 
     def _readings(self, rng: np.random.Generator, phase: Phase) -> tuple[Turn, ...]:
         count = int(phase.option("readings"))
@@ -126,9 +127,11 @@ def _turn(sample: Sample) -> Turn:
     return Turn(sample.question.text, sample.completion)
 
 
-def _listed(sample: Sample) -> NDArray[np.int64]:
+def _listed(sample: Sample) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     order = words.in_order(sample.question, sample.sightings)
-    return np.asarray(order + [0] * (words.THING_COUNT_MAX - len(order)))
+    meets = [sightings.nearest(sample.staged.scene, index, order[0]) for index in order]
+    rest = [0] * (words.THING_COUNT_MAX - len(order))
+    return np.asarray(order + rest), np.asarray(meets + rest)
 
 
 def hear(rng: np.random.Generator, samples: list[Sample]) -> Sounds:

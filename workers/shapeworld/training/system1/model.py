@@ -121,7 +121,7 @@ def point_loss(
     falls on the right video tokens.
     """
     assert batch.listed is not None
-    points = encoder.pointers(ids, _on(ids, batch.listed))
+    points = encoder.pointers(ids, *(_on(ids, table) for table in batch.listed))
     right = _shows(batch.pieces, points)
     first = int(points.position.min())
     shares = layers.attention_log_shares(thinker, _POINTING_LAYER, hidden, positions, _POINTING_HEADS, first)
@@ -138,7 +138,8 @@ def _shows(pieces: Pieces, points: Pointers) -> torch.Tensor:
     there = _on(points.row, pieces.there).view(clips, -1)[points.row]
     moment = torch.arange(thing.shape[1], device=thing.device) // (thing.shape[1] // sightings.MOMENT_COUNT)
     when = (moment == points.moment[:, None]) | (points.moment == ANY_MOMENT)[:, None]
-    return there & (thing == points.thing[:, None]) & when
+    meant = (thing == points.thing[:, None]) | (thing == points.other[:, None])
+    return there & meant & when
 
 
 def hear_loss(heads: Heads, heard: torch.Tensor, sounds: Sounds) -> Losses:
@@ -171,6 +172,7 @@ def completion_loss(
     right = logits.argmax(-1) == truth
     weight = weight * torch.where(chosen, 4.0, 1.0)
     where = {"choice": chosen, "mark": encoder.is_mark[truth], "place": encoder.is_place[truth]}
+    where["depth"] = encoder.is_depth[truth]
     where["nowhere"], where["speed"] = truth == encoder.nowhere, encoder.is_speed[truth]
     figures = {name: float(right[some].float().mean()) for name, some in where.items() if some.any()}
     figures["token"] = float(right.float().mean())

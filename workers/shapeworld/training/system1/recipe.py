@@ -36,7 +36,7 @@ PHASES = (
         },
     ),
     Phase(
-        "whole", 3000, 2e-3, warmup=20, decay=0.5,
+        "whole", 3600, 2e-3, warmup=20, decay=0.5,
         options={
             "stream": 3, "clips": 16, "readings": 16, "listen_every": 10, "drill": 8, "vision": 2, "match": 1,
             "point": 1, "crowded": 0.25,

@@ -22,11 +22,13 @@ from workers.shapeworld.world.splits import HELD_OUT_PAIRS, SEEDS, SEEN_PAIRS, S
 from workers.shapeworld.world.things import Thing
 
 #: How often each level is drawn.
-_LEVEL_SHARES = {EASY: 0.2, MEDIUM: 0.4, HARD: 0.4}
+_LEVEL_SHARES = {EASY: 0.15, MEDIUM: 0.35, HARD: 0.5}
+#: How often scenes are staged for what passes behind something, relative to each other kind: it is seen nowhere else.
+_PASSING_SHARE = 2.0
 #: How often each kind is asked, relative to each other, where the scene wasn't staged for it.
 _ASKED = {
     Kind.ATTRIBUTE: 1.0, Kind.PLURAL: 1.0, Kind.RELATION: 3.0, Kind.FASTEST: 1.5, Kind.APPEARS_LAST: 1.2,
-    Kind.LEAVES: 1.0, Kind.DIRECTION: 1.5, Kind.PASSES_BEHIND: 1.5, Kind.SOUND: 0.0,
+    Kind.LEAVES: 1.0, Kind.DIRECTION: 1.5, Kind.PASSES_BEHIND: 3.0, Kind.SOUND: 0.0,
 }  # fmt: skip
 ANY_COUNT = range(1, words.THING_COUNT_MAX + 1)
 _OWN_KIND_SHARE, _ABSENT_SHARE = 0.4, 0.2
@@ -67,7 +69,8 @@ class Scenes:
         if number not in self._made:
             rng = np.random.default_rng([self._first, number])
             level = list(_LEVEL_SHARES)[int(rng.choice(len(_LEVEL_SHARES), p=list(_LEVEL_SHARES.values())))]
-            kind = list(Kind)[int(rng.integers(len(Kind)))]
+            shares = np.asarray([_PASSING_SHARE if kind is Kind.PASSES_BEHIND else 1.0 for kind in Kind])
+            kind = list(Kind)[int(rng.choice(len(Kind), p=shares / shares.sum()))]
             example = make_training_scene(self._first + number, kind, level)
             self._made[number] = Staged(example.scene, observe(example.scene), example.question.query.kind)
         return self._made[number]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from backend.domain.frames import sample_uniformly
 from workers.shapeworld.world.observe import SEEN_SHARE, Observation
 from workers.shapeworld.world.scene import Scene, frame_times
-from workers.shapeworld.world.things import Look, describe
+from workers.shapeworld.world.things import Look
 
 #: The profile's `max_frames` and `nominal_fps`: sixteen frames shown as four seconds.
 FRAME_COUNT, NOMINAL_FPS = 16, 4.0
@@ -32,7 +32,6 @@ PLACE_PX = 8
 SPEEDS = (0.03, 0.06, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8, 1.12, 1.6, 2.2)
 #: A way this long is said to have a direction, if it is this straight.
 _WAY_MIN, _STRAIGHT = 0.25, 0.45
-_HIDDEN_MIN = 0.35
 #: What is chosen as a keyframe shows this share of the target.
 SHOWN_MIN = 0.6
 
@@ -42,14 +41,15 @@ Place = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """One thing as the list has it. `trace`: its cell (column, row) at each moment, None where it isn't seen."""
+    """One thing as the list has it. `trace`: its cell (column, row) at each moment, None where it isn't seen;
+    `hidden_by`: the largest share of it that each thing of the scene ever hides."""
 
     look: Look
     trace: tuple[Place | None, ...]
     speed: int
     way: str
     leaves: bool
-    behind: Look | None
+    hidden_by: tuple[float, ...]
 
     @property
     def first_moment(self) -> int:
@@ -92,15 +92,13 @@ def _sight(
     centers = scene.centers(index, time_s)
     steps = np.hypot(*np.diff(centers, axis=0).T)[(visible[1:] >= SEEN_SHARE) & (visible[:-1] >= SEEN_SHARE)]
     whole_way = float(steps.mean()) * (FRAME_COUNT - 1) if len(steps) else 0.0
-    covers = seen.hidden_by[index].max(1)
-    cover = int(covers.argmax())
     return Sighting(
         look=scene.things[index].look,
         trace=_trace(scene, centers, visible),
         speed=int(np.searchsorted(SPEEDS, whole_way, side="right")),
         way=_way(centers[first : last + 1]),
         leaves=bool(in_view[-1] <= 0.02),
-        behind=describe(cover, scene.things) if covers[cover] >= _HIDDEN_MIN else None,
+        hidden_by=tuple(float(share) for share in seen.hidden_by[index].max(1)),
     )
 
 
@@ -133,6 +131,13 @@ def _way(centers: NDArray[Any]) -> str:
     if abs(net[axis]) < _WAY_MIN or spread[axis] > 1.15 * abs(net[axis]) or spread[1 - axis] > _STRAIGHT * spread[axis]:
         return "about"
     return (("left", "right"), ("up", "down"))[axis][int(net[axis] > 0)]
+
+
+def nearest(scene: Scene, index: int, other: int) -> int:
+    """The moment (0 to 7) at which two things are nearest to each other."""
+    time_s = sampled_times(scene)
+    away = scene.centers(index, time_s) - scene.centers(other, time_s)
+    return int(np.hypot(*away.T).argmin()) // (FRAME_COUNT // MOMENT_COUNT)
 
 
 def keyframes(seen: Observation, targets: tuple[int, ...], time_s: NDArray[Any], count: int) -> tuple[int, ...]:

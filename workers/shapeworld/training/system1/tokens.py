@@ -26,7 +26,7 @@ _NEAR_CELL, _NEAR_SPEED = 0.45, 0.6
 #: Tokens that decide what is said next count more than those that follow from them.
 _HEAVY = 2.0
 _HEAVY_WORDS = (
-    *words.NUMBERS, *words.COLOR_WORDS, *words.SHAPE_WORDS, *words.MARKS, words.CHOICE, words.LEAVES, words.BEHIND,
+    *words.NUMBERS, *words.COLOR_WORDS, *words.SHAPE_WORDS, *words.MARKS, words.CHOICE, words.LEAVES, *words.DEPTHS,
 )  # fmt: skip
 
 
@@ -44,11 +44,13 @@ ANY_MOMENT = -1
 
 
 class Pointers(NamedTuple):
-    """Positions (row, position) in a batch of lists from which a thing is to be looked at, at a moment; all (N,)."""
+    """Positions (row, position) in a batch of lists from which a thing, or the other one, is to be looked at, at a
+    moment; all (N,)."""
 
     row: torch.Tensor
     position: torch.Tensor
     thing: torch.Tensor
+    other: torch.Tensor
     moment: torch.Tensor
 
 
@@ -89,16 +91,17 @@ class Encoder:
         self._set_near(speeds, torch.arange(len(speeds), device=device)[:, None], _NEAR_SPEED)
         self._weight = torch.ones(size, device=device)
         self._weight[self.ids(_HEAVY_WORDS)] = _HEAVY
-        self.is_choice, self.is_mark, self.is_place, self.is_number, self.is_speed = torch.zeros(
-            5, size, dtype=torch.bool, device=device
+        self.is_choice, self.is_mark, self.is_place, self.is_number, self.is_speed, self.is_depth = torch.zeros(
+            6, size, dtype=torch.bool, device=device
         )
         self.is_choice[self.ids((words.CHOICE,))] = True
         self.is_mark[self.ids(words.MARKS)] = True
         self._follows = self.is_mark.clone()
-        self._follows[self.ids((*words.SINCE, *words.SPEED_WORDS, *words.WAYS, words.BESIDE))] = True
+        self._follows[self.ids((*words.SINCE, *words.SPEED_WORDS, *words.WAYS, words.BESIDE, *words.DEPTHS))] = True
         self.is_place[self.cells] = True
         self.is_number[self.ids(words.NUMBERS)] = True
         self.is_speed[speeds] = True
+        self.is_depth[self.ids(words.DEPTHS)] = True
         # Of each token the look it names, alike for one thing and several; -1 for all others.
         self._look = torch.full((size,), -1, device=device)
         looks = (*words.COLOR_WORDS, *words.SHAPE_WORDS, *words.TEXTURE_WORDS)
@@ -120,9 +123,11 @@ class Encoder:
         same = look[:, :, None] == look.where(asks, -2)[:, None]
         return listed, listed & same.any(-1)
 
-    def pointers(self, ids: torch.Tensor, listed: torch.Tensor) -> "Pointers":
+    def pointers(self, ids: torch.Tensor, listed: torch.Tensor, meets: torch.Tensor) -> "Pointers":
         """Where the list (B, L) is about to say something of a thing that can be looked at: its number and its looks,
-        at any moment, and its cells. `listed` (B, 6): the things in the order of the list."""
+        at any moment; its cells; and which is in front where it meets the first of the list, at that moment.
+        `listed`, `meets` (B, 6): the things in the order of the list, and the moments when they are nearest to the
+        first."""
         listing = (ids == self._begin).cumsum(1) * (1 - self.is_choice[ids].cumsum(1)) > 0
         number = self.is_number[ids] & listing
         # Whether there is another thing to be listed is decided before its number is said.
@@ -134,10 +139,14 @@ class Encoder:
             looks[:, 1:] |= looks[:, :-1].clone() & ~next_one[:, :-1]
         looks &= listing
         cells = torch.nn.functional.pad(self.is_place[ids[:, 1:]], (0, 1))
-        row, position = (looks | cells).nonzero(as_tuple=True)
-        thing = listed[row, place[row, position]]
+        depths = torch.nn.functional.pad(self.is_depth[ids[:, 1:]], (0, 1))
+        row, position = (looks | cells | depths).nonzero(as_tuple=True)
+        which, meeting = place[row, position], depths[row, position]
+        thing = listed[row, which]
         moment = placed[row, position].where(cells[row, position], ANY_MOMENT)
-        return Pointers(row, position, thing, moment)
+        return Pointers(
+            row, position, thing, listed[row, 0].where(meeting, thing), meets[row, which].where(meeting, moment)
+        )
 
     def sides(self, ids: torch.Tensor) -> Sides:
         """What each list (B, L) tells of its things' sides, of all but the first."""
@@ -189,7 +198,8 @@ class Encoder:
 
     def given(self, turns: tuple[Turn, ...]) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, L) ids and labels of turns without a clip; learned is what follows from the list: of each thing since
-        when it is there, how fast and which way it goes, its mark; the choice and what comes after it."""
+        when it is there, how fast and which way it goes, what it is likely to be behind, its mark; the choice and what
+        comes after it."""
         rows = [(self.prompt(turn.question, 0, 0), self._completion(turn.completion)) for turn in turns]
         ids, labels = self._stack(rows)
         chosen = self.is_choice[ids].cumsum(1) - self.is_choice[ids].long() > 0

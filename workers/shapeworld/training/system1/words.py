@@ -4,9 +4,10 @@ The reasoning lists what is heard and seen, sorted by looks, then chooses by num
 `<think> 1) red plain star @3.7 @4.7 @5.7 … - - since0 v7 right yes 2) … no thus 1) the red star</think>`.
 Of each thing the cells where it is at the eight moments come first, for each of them can be looked up by itself; since
 when it is there, how fast and which way it goes follow from them. A thing ends with whether it is what is looked for,
-as far as the list has come by then. Where a side of something is asked for, that comes first, and each other thing says
-before its mark on which sides of it it lies: ` beside left up no`. The answer is one JSON object a moment, and nothing
-between the tags where there is no target.
+as far as the list has come by then. What a side of something is asked of, or what passes behind it, is listed first,
+and each other thing says before its mark on which sides of it it lies, ` beside left up no`, or whether the two ever
+overlap and which of them is in front, ` behind yes`. The answer is one JSON object a moment, and nothing between the
+tags where there is no target.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +21,7 @@ from workers.shapeworld.training.system1.sightings import (
     Place,
     Sighting,
 )
+from workers.shapeworld.world.answers import HIDDEN_NONE
 from workers.shapeworld.world.queries import Kind, Question
 from workers.shapeworld.world.shapes import COLORS, SHAPES, TEXTURES
 from workers.shapeworld.world.things import Look
@@ -41,20 +43,22 @@ SHAPE_WORDS = tuple(f" {shape}" for shape in SHAPES)
 TEXTURE_WORDS = tuple(f" {texture}" for texture in TEXTURES)
 PLURALS = tuple(f" {Look(shape=shape).phrase(plural=True)}" for shape in SHAPES)
 BEGIN, BESIDE, CHOICE, END = "<think>", " beside", " thus", "</think>"
-LEAVES, BEHIND, HEARD = " leaves", " behind", " sound:"
+LEAVES, HEARD = " leaves", " sound:"
+#: Where one is when the two overlap: under what is asked of, or on it; or they never do.
+DEPTHS = BEHIND, OVER, APART = " behind", " over", " apart"
 MARKS = (" no", " yes")
 OPEN, CLOSE = "<answer>", "</answer>"
 START, UNTIL, SAYS, DONE = '{"start_time": "', '", "end_time": "', '", "description": "the', '"}'
 PIECES = (
-    BEGIN, END, OPEN, CLOSE, START, UNTIL, SAYS, DONE, CHOICE, ALL, NONE, LEAVES, BEHIND, HEARD, " the", " shapes",
+    BEGIN, END, OPEN, CLOSE, START, UNTIL, SAYS, DONE, CHOICE, ALL, NONE, LEAVES, HEARD, " the", " shapes",
     " shape", f" {SILENCE}", *MARKS, *NUMBERS, *WAYS, *CELLS, NOWHERE, *SINCE, *SPEED_WORDS, *TIMES, *COLOR_WORDS,
-    *SHAPE_WORDS, *TEXTURE_WORDS, *PLURALS, BESIDE,
+    *SHAPE_WORDS, *TEXTURE_WORDS, *PLURALS, BESIDE, *DEPTHS,
 )  # fmt: skip
 
 
 def in_order(question: Question, sightings: Sequence[Sighting]) -> list[int]:
-    """Indices of the things as they are listed: by colour, shape, texture, as the world names them; of a relation what
-    it is set against before all others."""
+    """Indices of the things as they are listed: by colour, shape, texture, as the world names them; what others
+    are set against before all of them."""
     colors, shapes, anchors = list(COLORS), list(SHAPES), anchors_of(question, sightings)
 
     def rank(index: int) -> tuple[bool, int, int, int, int]:
@@ -69,9 +73,9 @@ def in_order(question: Question, sightings: Sequence[Sighting]) -> list[int]:
 
 
 def anchors_of(question: Question, sightings: Sequence[Sighting]) -> set[int]:
-    """What a relation is set against."""
+    """What others are set against: what lies beside it, or passes behind it."""
     look = question.query.look
-    if question.query.kind is not Kind.RELATION or look is None:
+    if question.query.kind not in (Kind.RELATION, Kind.PASSES_BEHIND) or look is None:
         return set()
     return {index for index, thing in enumerate(sightings) if _is_like(thing.look, look)}
 
@@ -99,14 +103,26 @@ def _is_like(seen: Look, said: Look) -> bool:
 
 
 def say_list(question: Question, sightings: Sequence[Sighting]) -> str:
-    """Every thing with its number, looks, trace, first moment, speed, way, sides and mark."""
+    """Every thing with its number, looks, trace, first moment, speed, way, place beside or behind what is asked of, and
+    mark."""
     order, marks, anchors = in_order(question, sightings), marked(question, sightings), anchors_of(question, sightings)
 
-    def sides(index: int) -> str:
-        against = [_say_sides(sightings[index], sightings[anchor]) for anchor in anchors]
-        return "" if index in anchors else "".join(against)
+    def against(index: int, anchor: int) -> str:
+        if question.query.kind is Kind.RELATION:
+            return _say_sides(sightings[index], sightings[anchor])
+        return depth(sightings[index].hidden_by[anchor], sightings[anchor].hidden_by[index])
 
-    return "".join(NUMBERS[n] + _say(sightings[i]) + sides(i) + MARKS[i in marks] for n, i in enumerate(order))
+    def compared(index: int) -> str:
+        return "" if index in anchors else "".join(against(index, anchor) for anchor in anchors)
+
+    return "".join(NUMBERS[n] + _say(sightings[i]) + compared(i) + MARKS[i in marks] for n, i in enumerate(order))
+
+
+def depth(hidden: float, hides: float) -> str:
+    """The word for a thing of which what is asked of ever hides a share, or of which it hides one."""
+    if max(hidden, hides) <= HIDDEN_NONE:
+        return APART
+    return BEHIND if hidden > hides else OVER
 
 
 def _say_sides(thing: Sighting, anchor: Sighting) -> str:
@@ -123,8 +139,6 @@ def _say(thing: Sighting) -> str:
     look = thing.look
     trace = "".join(NOWHERE if place is None else CELLS[cell(place)] for place in thing.trace)
     more = LEAVES if thing.leaves else ""
-    if thing.behind is not None:
-        more += f"{BEHIND} {thing.behind.color} {thing.behind.shape}"
     when = f"{SINCE[thing.first_moment]}{SPEED_WORDS[thing.speed]}"
     return f" {look.color} {look.texture} {look.shape}{trace}{when} {thing.way}{more}"
 
