@@ -20,6 +20,7 @@ from workers.shapeworld.training.segmenter.recipe import recipe
 from workers.shapeworld.training.trainee import Phase
 from workers.shapeworld.world.levels import EASY, HARD, MEDIUM, Level
 from workers.shapeworld.world.make import make_training_scene
+from workers.shapeworld.world.observe import observe
 from workers.shapeworld.world.queries import Kind
 from workers.shapeworld.world.shapes import COLORS
 from workers.shapeworld.world.splits import SEEDS, Split
@@ -94,6 +95,34 @@ def test_in_a_passing_something_is_hidden_between_two_times_at_which_it_is_seen(
         areas_px = np.stack([(batch.labels == label).sum((2, 3)) for label in range(1, 5)], -1)
         inner, ends = areas_px[:, 1:-1].min(1), np.minimum(areas_px[:, 0], areas_px[:, -1])
         assert (inner < 0.7 * ends).any(1).all()
+
+
+def test_what_leaves_is_seen_first_and_gone_at_the_end() -> None:
+    """Forward it goes, backward it hasn't come yet; the gone frames teach that nothing is there."""
+    seeds = range(FIRST, FIRST + 12)
+    scenes = [make_training_scene(seed, kind, HARD).scene for seed in seeds for kind in (Kind.LEAVES, Kind.FASTEST)]
+    rng, gone_counts, directions = np.random.default_rng(0), [], set()
+    for scene in scenes:
+        moments = pick(rng, scene, 6, Spacing.LEAVING, False)
+        if moments is None:
+            continue
+        thing, other = moments.things
+        seen = observe(scene)
+        visible = np.interp(moments.times_s, seen.time_s, seen.visible[thing])
+        assert visible[0] >= 0.3
+        assert 0 <= min(moments.times_s) <= max(moments.times_s) < scene.duration_s
+        assert 0 <= other < len(scene.things)
+        gone_counts.append(int((visible[-3:] <= 0.05).sum()))
+        directions.add(moments.times_s[0] < moments.times_s[-1])
+    assert len(gone_counts) >= 12
+    assert np.mean(gone_counts) > 2
+    assert directions == {True, False}
+
+
+def test_where_nothing_leaves_there_is_no_leaving() -> None:
+    scene = make_training_scene(FIRST, Kind.RELATION, EASY).scene
+    assert not observe(scene).gone.any()
+    assert pick(np.random.default_rng(0), scene, 4, Spacing.LEAVING, False) is None
 
 
 def test_where_nothing_passes_there_is_no_passing() -> None:

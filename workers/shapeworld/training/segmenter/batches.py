@@ -156,11 +156,14 @@ def _training_examples(rng: np.random.Generator) -> Iterator[Example]:
 
 
 def _spacing(rng: np.random.Generator, phase: Phase) -> Spacing:
-    wide_share, passing_share = phase.option("wide_share"), phase.option("passing_share")
-    drawn = rng.uniform() if wide_share or passing_share else 1.0
-    if drawn < wide_share:
-        return Spacing.WIDE
-    return Spacing.PASSING if drawn < wide_share + passing_share else Spacing.NEAR
+    """As often as the phase says in its shares; else near."""
+    shares = {s: phase.option(f"{s}_share") for s in (Spacing.WIDE, Spacing.PASSING, Spacing.LEAVING)}
+    drawn = rng.uniform() if any(shares.values()) else 1.0
+    for spacing, share in shares.items():
+        if drawn < share:
+            return spacing
+        drawn -= share
+    return Spacing.NEAR
 
 
 def _squeezed(picture: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:

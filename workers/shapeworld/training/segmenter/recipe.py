@@ -17,6 +17,7 @@ def recipe(side_px: int) -> tuple[Phase, ...]:
     apart = {"far_share": 0.4, "wide_share": 0.35}
     passings = clips | {"pictures": 12, "frames_min": 3, "frames_max": 6}
     hidden = {"far_share": 0.15, "wide_share": 0.15, "passing_share": 0.6}
+    leavings = {"far_share": 0.1, "wide_share": 0.15, "passing_share": 0.2, "leaving_share": 0.4}
     return (
         Phase("fill", 500, 1e-3, warmup=50, decay=0, options=fill),
         Phase("pictures-small", 1000, 1e-3, decay=0.2, options=small),
@@ -25,4 +26,5 @@ def recipe(side_px: int) -> tuple[Phase, ...]:
         Phase("clips", 1750, 6e-4, decay=0.86, options=clips | apart),
         Phase("longer-clips", 1000, 3e-4, warmup=50, decay=1, options=clips | apart | {"frames_max": 6}),
         Phase("passings", 450, 4e-4, warmup=50, decay=1, options=passings | hidden),
+        Phase("leavings", 700, 4e-4, warmup=50, decay=1, options=passings | leavings),
     )

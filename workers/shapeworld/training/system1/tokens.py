@@ -139,7 +139,8 @@ class Encoder:
             looks[:, 1:] |= looks[:, :-1].clone() & ~next_one[:, :-1]
         looks &= listing
         cells = torch.nn.functional.pad(self.is_place[ids[:, 1:]], (0, 1))
-        depths = torch.nn.functional.pad(self.is_depth[ids[:, 1:]], (0, 1))
+        # Questions speak of what is behind something, too.
+        depths = torch.nn.functional.pad(self.is_depth[ids[:, 1:]], (0, 1)) & listing
         row, position = (looks | cells | depths).nonzero(as_tuple=True)
         which, meeting = place[row, position], depths[row, position]
         thing = listed[row, which]
