@@ -2,9 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST_ARGS ?=
+SEED ?= 0
+TRAINED ?= runs/seed$(SEED)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint format setup setup-test lock clean
+.PHONY: help demo up test check lint format setup setup-test lock train clean
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -38,6 +40,14 @@ setup-test:
 
 lock:  ## Resolve the dependencies anew and rewrite both locks
 	@$(PYTHON) scripts/bootstrap.py --lock
+
+train: setup  ## The three small models from nothing, on two cores (SEED=0, TRAINED=folder); given again it goes on
+	@mkdir -p $(TRAINED)
+	@OMP_NUM_THREADS=1 $(BIN)/premask shapeworld train segmenter --out $(TRAINED)/segmenter --seed $(SEED) \
+	  > $(TRAINED)/segmenter.log 2>&1 & segmenter=$$!; trap 'kill $$segmenter 2>/dev/null' EXIT; \
+	OMP_NUM_THREADS=1 $(BIN)/premask shapeworld train system2 --out $(TRAINED)/system2 --seed $(SEED) && \
+	OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE $(BIN)/premask shapeworld train system1 --out $(TRAINED)/system1 \
+	  --seed $(SEED) --eyes $(TRAINED)/system2/checkpoint --threads 2 && wait $$segmenter
 
 clean:  ## Remove the stack's state (data, logs, secrets); the environments stay
 	@if [ -e .premask/lock ] && ! flock -n .premask/lock true; then echo "a stack is running in .premask"; exit 1; fi
