@@ -18,6 +18,7 @@ def recipe(side_px: int) -> tuple[Phase, ...]:
     passings = clips | {"pictures": 12, "frames_min": 3, "frames_max": 6}
     hidden = {"far_share": 0.15, "wide_share": 0.15, "passing_share": 0.6}
     leavings = {"far_share": 0.1, "wide_share": 0.15, "passing_share": 0.2, "leaving_share": 0.4}
+    returns = {"far_share": 0.1, "wide_share": 0.2, "passing_share": 0.45, "leaving_share": 0.15}
     return (
         Phase("fill", 500, 1e-3, warmup=50, decay=0, options=fill),
         Phase("pictures-small", 1000, 1e-3, decay=0.2, options=small),
@@ -27,4 +28,5 @@ def recipe(side_px: int) -> tuple[Phase, ...]:
         Phase("longer-clips", 1000, 3e-4, warmup=50, decay=1, options=clips | apart | {"frames_max": 6}),
         Phase("passings", 450, 4e-4, warmup=50, decay=1, options=passings | hidden),
         Phase("leavings", 700, 4e-4, warmup=50, decay=1, options=passings | leavings),
+        Phase("returns", 500, 3e-4, warmup=50, decay=1, options=passings | returns | {"frames_min": 4}),
     )
