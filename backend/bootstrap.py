@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,8 +17,13 @@ from backend.services import outbox
 from backend.services.ingest import RunSpec
 from backend.settings import Settings, get_settings
 from integrations.broker.celery import CeleryQueue
+from integrations.label_studio.reader import LabelStudioReader
 from integrations.label_studio.tool import LabelStudioTool
 from integrations.s3.store import S3ObjectStore
+
+
+if TYPE_CHECKING:
+    from backend.services.datasets import Workshop
 
 
 class Container:
@@ -57,6 +63,17 @@ class Container:
         if self.settings.label_studio.url is None:
             return None
         return LabelStudioTool(self.settings.label_studio, self.settings.storage)
+
+    @cached_property
+    def workshop(self) -> "Workshop":
+        """What makes data sets."""
+        # They bring Arrow and SciPy, which other commands needn't wait for.
+        from backend.services.datasets import Workshop
+        from integrations.media.fingerprint import frame_hashes
+
+        return Workshop(
+            self.sessions, self.store, LabelStudioReader(), frame_hashes, self.settings.storage, self.settings.datasets
+        )
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:

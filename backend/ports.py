@@ -6,6 +6,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from backend.domain.annotation import Annotation, Mask, VideoProbe
 from backend.domain.corrections import Layer
 from backend.domain.runs import Mode, RunStatus, Stage
@@ -36,6 +39,23 @@ class ObjectStore(Protocol):
     def put(self, bucket: str, key: str, body: bytes, content_type: str) -> ObjectVersion: ...
 
     def upload(self, bucket: str, key: str, path: Path, content_type: str) -> ObjectVersion: ...
+
+
+class FrameHasher(Protocol):
+    def __call__(self, path: Path, probe: VideoProbe) -> NDArray[np.uint64]:
+        """(frames,) perceptual hashes of frames spread over the video. Raises `UnreadableVideo`."""
+
+
+class ReviewReader(Protocol):
+    """What an annotation of the labeling tool says, read from what is kept of it; the tool isn't asked."""
+
+    def layer(
+        self, raw: Mapping[str, Any], size: tuple[int, int], frame_count: int, frame_of: Mapping[str, int]
+    ) -> Layer:
+        """`size`: (width, height) in pixels; `frame_of`: the frame of each mask, by region. Raises `BadInput`."""
+
+    def track_index(self, run_id: int, region_id: str) -> int | None:
+        """The run's track that the region was sent for; None if it was sent for none of that run."""
 
 
 class VideoProber(Protocol):

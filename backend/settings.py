@@ -114,6 +114,18 @@ class RewardSettings(Group):
     distinct: float = Field(0.1, ge=0, description="for each other keyframe, up to the wanted number")
 
 
+class DatasetSettings(Group):
+    """Of data sets (docs/datasets.md). What was decided by an earlier value of these stays as it is."""
+
+    holdout_share: float = Field(0.2, ge=0, le=1, description="of new source videos: nobody ever trains on those")
+    near_duplicate_bits: int = Field(
+        6, ge=0, le=64, description="two frames look alike if at most so many bits of their perceptual hashes differ"
+    )
+    near_duplicate_share: float = Field(
+        0.5, gt=0, le=1, description="two videos show the same if so many frames of either look like one of the other's"
+    )
+
+
 class ModelSettings(Group):
     #: A profile's name in `backend/profiles/`, or the path of a TOML file of one's own.
     profile: str = "shapeworld"
@@ -149,6 +161,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     pipeline: PipelineSettings = PipelineSettings()
     reward: RewardSettings = RewardSettings()
+    datasets: DatasetSettings = DatasetSettings()
     model: ModelSettings = ModelSettings()
     api: ApiSettings = ApiSettings()
     log: LogSettings = LogSettings()
