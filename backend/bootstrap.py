@@ -21,7 +21,6 @@ from integrations.label_studio.reader import LabelStudioReader
 from integrations.label_studio.tool import LabelStudioTool
 from integrations.s3.store import S3ObjectStore
 
-
 if TYPE_CHECKING:
     from backend.services.datasets import Workshop
 

@@ -15,6 +15,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ class Provenance:
     changed_at: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DatasetItem:
     """One row of a manifest. `media_sha256` is also the source video's id: the same bytes are the same source.
 
@@ -104,7 +105,7 @@ class DatasetItem:
         """By this the hold-out is decided: the video's bytes."""
         return self.media_sha256
 
-    @property
+    @cached_property
     def item_id(self) -> str:
         """SHA-256 of the video, the instruction and the truth; whose it is and what it is for are no part of it."""
         row = self.to_row()

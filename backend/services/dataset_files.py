@@ -32,9 +32,12 @@ def put_manifests(
     files = {}
     for split in SPLITS:
         rows = [item for item in items if item.split is split]
-        body, key = write_manifest(rows), _key(storage, digest, f"{split}.parquet")
+        body = write_manifest(rows)
+        sha256 = hashlib.sha256(body).hexdigest()
+        # Named by its bytes too: of two freezes that end in one digest neither writes over what the other recorded.
+        key = _key(storage, digest, f"{split}-{sha256[:12]}.parquet")
         store.put(storage.artifact_bucket, key, body, "application/vnd.apache.parquet")
-        files[split.value] = {"key": key, "sha256": hashlib.sha256(body).hexdigest(), "rows": len(rows)}
+        files[split.value] = {"key": key, "sha256": sha256, "rows": len(rows)}
     return files
 
 
