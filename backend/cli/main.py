@@ -23,6 +23,7 @@ COMMANDS = {
     "videos": "The videos that came in.",
     "runs": "List, show, retry, cancel and watch runs.",
     "reviews": "What people changed in the pre-annotations.",
+    "datasets": "Freeze what was reviewed; show, check and export data sets.",
     "shapeworld": "The proving ground: measure the models on clips with known truth.",
     "db": "The database's schema: upgrade, check.",
     "doctor": "Check this installation and say what is missing.",
