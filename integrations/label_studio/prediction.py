@@ -4,7 +4,6 @@ Boxes become one VideoRectangle region a track; masks one bitmask region for eac
 Label Studio.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,7 +25,6 @@ from integrations.label_studio.coordinates import (
 CURRENT = "premask"
 #: `neighbors` is free JSON that the open-source edition keeps and does not use: by it a repeat finds the prediction.
 _RUN_FIELD = "premask_run"
-_REGION_ID = re.compile(r"run(?P<run>\d+)-track(?P<track>\d+)(-frame\d+)?")
 
 
 def prediction(
@@ -54,16 +52,6 @@ def run_of(neighbors: object) -> int | None:
     """The run whose prediction this is, from the prediction's `neighbors`; None if it is not one of ours."""
     run_id = neighbors.get(_RUN_FIELD) if isinstance(neighbors, dict) else None
     return run_id if isinstance(run_id, int) else None
-
-
-def _region_id(run_id: int, track_index: int, frame: int | None = None) -> str:
-    return f"run{run_id}-track{track_index}" + ("" if frame is None else f"-frame{frame}")
-
-
-def track_index_of(run_id: int, region_id: str) -> int | None:
-    """The track of that run that a region of boxes or of a mask was sent for; None for any other region."""
-    found = _REGION_ID.fullmatch(region_id)
-    return int(found["track"]) if found and int(found["run"]) == run_id else None
 
 
 def superseded_version(run_id: int) -> str:
@@ -105,7 +93,7 @@ def _box_region(item: PublicationItem, track: PublicationTrack, label: str, rate
             {"frame": frame, "enabled": keyframe.visible, "rotation": 0, "time": frame / rate.fps, **percent}
         )
     region: dict[str, Any] = {
-        "id": _region_id(item.run_id, track.index),
+        "id": f"run{item.run_id}-track{track.index}",
         "type": "videorectangle",
         "from_name": BOX,
         "to_name": VIDEO,
@@ -125,7 +113,7 @@ def _mask_region(
     item: PublicationItem, track: PublicationTrack, label: str, page: int, frame: int, mask: Mask
 ) -> dict[str, Any]:
     region: dict[str, Any] = {
-        "id": _region_id(item.run_id, track.index, frame),
+        "id": f"run{item.run_id}-track{track.index}-frame{frame}",
         "type": "bitmasklabels",
         "from_name": MASK,
         "to_name": PAGES,

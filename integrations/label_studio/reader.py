@@ -1,5 +1,6 @@
 """Kept annotations read again, without asking Label Studio: `backend.ports.ReviewReader`."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,7 +8,9 @@ from backend.domain.corrections import Layer
 from backend.domain.errors import BadInput
 from integrations.label_studio.annotation import layer_of
 from integrations.label_studio.config import MASK
-from integrations.label_studio.prediction import track_index_of
+
+#: As `prediction` names the regions of boxes and of masks.
+_REGION = re.compile(r"run(?P<run>\d+)-track(?P<track>\d+)(-frame\d+)?")
 
 
 class LabelStudioReader:
@@ -30,4 +33,5 @@ class LabelStudioReader:
 
     def track_index(self, run_id: int, region_id: str) -> int | None:
         """See `ReviewReader.track_index`."""
-        return track_index_of(run_id, region_id)
+        found = _REGION.fullmatch(region_id)
+        return int(found["track"]) if found and int(found["run"]) == run_id else None
