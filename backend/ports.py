@@ -1,8 +1,9 @@
 """The roles the services need filled from outside. Adapters in `integrations/` and `workers/` fill them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from backend.domain.annotation import Annotation, Mask, VideoProbe
 from backend.domain.corrections import Layer
+from backend.domain.datasets import TruthObject
 from backend.domain.runs import Mode, RunStatus, Stage
 from backend.domain.tracks import BoxKeyframe
 
@@ -44,6 +46,29 @@ class ObjectStore(Protocol):
 class FrameHasher(Protocol):
     def __call__(self, path: Path, probe: VideoProbe) -> NDArray[np.uint64]:
         """(frames,) perceptual hashes of frames spread over the video. Raises `UnreadableVideo`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublicExpression:
+    """An instruction of a public set and the objects it means, frames counted in the clip."""
+
+    text: str
+    objects: tuple[TruthObject, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PublicClip:
+    """A clip as a public set has it: a folder of pictures. `mask_frames`: those whose masks are known."""
+
+    name: str
+    pictures: tuple[Path, ...]
+    mask_frames: tuple[int, ...]
+    expressions: tuple[PublicExpression, ...]
+
+
+class PictureBinder(Protocol):
+    def __call__(self, pictures: Sequence[Path], to: Path, fps: Fraction) -> None:
+        """Write a video of those pictures, the same bytes for the same pictures. Raises `BadInput`."""
 
 
 class ReviewReader(Protocol):

@@ -33,7 +33,7 @@ def copy(source: Path, to: Path, crf: int, scale: float, first: float, last: flo
         for number, frame in enumerate(there.decode(stream)):
             if stream.frames * first <= number < stream.frames * last:
                 picture = frame.reformat(made.width, made.height, "yuv420p")
-                picture.pts = None
+                picture.pts, picture.time_base = number, 1 / stream.average_rate
                 here.mux(made.encode(picture))
         here.mux(made.encode())
     return to

@@ -1,6 +1,7 @@
 """`premask datasets`: freeze what was reviewed, look at data sets, check them, and hand them to other programs."""
 
 from datetime import datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from backend.db.tables import Dataset
 from backend.domain.datasets import Split
 from backend.domain.errors import BadInput
 from integrations.exports.layouts import Layout
+from integrations.imports.layouts import PublicLayout
 
 app = typer.Typer(no_args_is_help=True, help="Frozen data sets: make, look at, check and export them.")
 
@@ -127,6 +129,25 @@ def export(
     dataset_files.fetch_media(store, storage, items, media)
     written = export_items(items, media, folder, Options(layout, propagated, every, url_prefix))
     typer.echo(f"{written} items of {dataset.digest[:_SHOWN]} in {folder}, as {layout}.")
+
+
+@app.command("import")
+def import_set(
+    layout: Annotated[PublicLayout, typer.Argument(help="The layout of the public set.")],
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Its folder.")],
+    fps: Annotated[float, typer.Option(min=0.01, help="Pictures a second; the layouts don't tell.")] = 6.0,
+    name: Annotated[str | None, typer.Option(help="What to call the set; default: the folder's name.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Freeze a public set as a data set, which others can then go on from (`freeze --parent`)."""
+    from backend.services.imports import import_clips
+    from integrations.imports.layouts import read_public
+    from integrations.media.bind import bind_pictures
+    from integrations.media.probe import probe_video
+
+    clips, called = read_public(layout, folder), name or folder.resolve().name
+    rate = Fraction(fps).limit_denominator(1001)
+    _tell(import_clips(bootstrap().workshop, bind_pictures, probe_video, clips, layout.value, called, rate), as_json)
 
 
 def _tell(dataset: Dataset, as_json: bool) -> None:

@@ -18,6 +18,7 @@ from backend.db.repositories import datasets as repository
 from backend.db.repositories import videos as video_rows
 from backend.db.session import SessionFactory, session_scope
 from backend.db.tables import SourceVideo
+from backend.domain.annotation import VideoProbe
 from backend.domain.datasets import DatasetItem, Split
 from backend.domain.errors import Conflict, ObjectGone
 from backend.domain.holdout import FrameHashes, Likeness, Source, place, twins
@@ -90,20 +91,30 @@ def _fetch(
     with session_scope(factory) as session:
         video = video_rows.get(session, video_id)
         version, probe = object_version(video), probe_of(video)
-    key = media_key(sha256, storage)
     if kept_at is not None:
         version = store.head(storage.artifact_bucket, kept_at)
     with tempfile.TemporaryDirectory(prefix="premask-media-") as folder:
         path = Path(folder) / "video"
         store.download(version, path)
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != sha256:
+        if sha256_of(path) != sha256:
             raise ObjectGone(f"s3://{version.bucket}/{version.key} holds other bytes than when it was probed")
-        hashes = hasher(path, probe)
-        if kept_at is None:
-            store.upload(storage.artifact_bucket, key, path, "application/octet-stream")
-        return Media(key, path.stat().st_size, hashes, f"s3://{video.bucket}/{video.key}")
+        return keep_file(store, hasher, path, probe, sha256, f"s3://{video.bucket}/{video.key}", storage)
+
+
+def keep_file(
+    store: ObjectStore, hasher: FrameHasher, path: Path, probe: VideoProbe, sha256: str, source_uri: str,
+    storage: StorageSettings,
+) -> Media:  # fmt: skip
+    """Copy a file into the artifact bucket, unless it is there; `sha256` is the file's."""
+    key = media_key(sha256, storage)
+    if not _is_there(store, storage.artifact_bucket, key):
+        store.upload(storage.artifact_bucket, key, path, "application/octet-stream")
+    return Media(key, path.stat().st_size, hasher(path, probe), source_uri)
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def decide(session: Session, new: Mapping[str, Media], settings: DatasetSettings) -> None:

@@ -59,10 +59,13 @@ def write_mevis(root: Path, videos: Iterable[MevisVideo]) -> int:
     return len(meta)
 
 
-def read_mevis(root: Path) -> list[MevisVideo]:
-    """The videos of a folder in this layout. An object that no expression means is left out, and `targets` count those
-    that are meant, in the order of their annotations."""
-    meta, masks = (json.loads((root / name).read_text()) for name in (_META, _MASKS))
+def read_mevis(root: Path, expressions: str = _META) -> list[MevisVideo]:
+    """The videos of a folder in this layout; `expressions` names the file they stand in.
+
+    An object that no expression means is left out, and `targets` count those that are meant, in the order of their
+    annotations.
+    """
+    meta, masks = (json.loads((root / name).read_text()) for name in (expressions, _MASKS))
     return [_read_video(name, video, masks) for name, video in meta["videos"].items()]
 
 

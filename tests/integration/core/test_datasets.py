@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 from backend.api.app import create_app
 from backend.bootstrap import Container
 from backend.cli import datasets as command
+from backend.db.repositories import datasets as repository
 from backend.db.tables import Dataset, SourceVideo
 from backend.domain.annotation import Box
 from backend.domain.datasets import DatasetItem, Split
@@ -30,6 +32,7 @@ from backend.services.selection import FreezeQuery
 from backend.settings import DatasetSettings
 from integrations.s3.store import make_client
 from tests.conftest import S3
+from tests.factories import public_sets
 from tests.factories.labeling_desk import BEGIN
 from tests.factories.reviewed import (
     FRAMES,
@@ -414,3 +417,30 @@ def test_the_commands_and_the_api_tell_the_same(
         run("freeze", "cups", "--parent", "latest", "--replay-share", "0.5")
     with pytest.raises(BadInput, match="replay_share needs a parent"):
         run("freeze", "cups", "--replay-share", "0.5")
+
+
+def test_a_public_set_is_a_data_set_that_others_go_on_from(
+    container: Container, project: ReviewedProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "bootstrap", lambda: container)
+    root = public_sets.mevis(project.folder / "mevis")
+
+    def run(*words: str) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(CliRunner().invoke(command.app, [*words, "--json"]).stdout)
+        return told
+
+    made = run("import", "mevis", str(root), "--fps", "5")
+    counts = made["counts"]["train"]
+    assert (made["origin"], counts["items"], counts["videos"]) == ("import:mevis", 4, 2)
+    assert run("import", "mevis", str(root), "--fps", "5") == made
+    with container.transaction() as session:
+        dataset = repository.get(session, made["digest"])
+    assert dataset_files.problems(container.store, container.settings.storage, dataset, deep=True) == []
+    project.review(project.scene(0)[0])
+    child = freeze(container, FreezeQuery(projects=("cups",), parent=made["digest"], replay_share=0.67))
+    found = items(container, child)
+    assert [item.provenance.origin for item in found if item.fresh] == ["review"]
+    assert {item.provenance.source_uri for item in found if not item.fresh} <= {
+        "public:mevis/clip0", "public:mevis/clip1",
+    }  # fmt: skip
+    assert len(found) == 3
