@@ -103,7 +103,22 @@ def problems(store: ObjectStore, storage: StorageSettings, dataset: Dataset, dee
             _check_media(store, storage, item, deep)
         except (BadInput, ObjectGone) as error:
             found.append(str(error))
+    if not is_there(store, storage.artifact_bucket, _key(storage, dataset.digest, DESCRIPTION)):
+        found.append(f"{DESCRIPTION} is gone: freezing the same query again writes it")
     return found
+
+
+def is_there(store: ObjectStore, bucket: str, key: str) -> bool:
+    try:
+        store.head(bucket, key)
+    except ObjectGone:
+        return False
+    return True
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_media(store: ObjectStore, storage: StorageSettings, item: DatasetItem, deep: bool) -> None:
@@ -119,8 +134,7 @@ def _check_media(store: ObjectStore, storage: StorageSettings, item: DatasetItem
 
 
 def _check_bytes(path: Path, sha256: str, where: str) -> None:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256_of(path)
     if found != sha256:
         path.unlink()
         raise BadInput(f"{where} holds other bytes than were frozen: its SHA-256 is {found[:12]}", code="media_changed")

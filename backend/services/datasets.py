@@ -51,7 +51,7 @@ def freeze(workshop: Workshop, query: FreezeQuery) -> Dataset:
         repository.check_projects(session, query.projects)
         found, out = reviewed.candidates(session, workshop.reader, query)
     placed = _placed(workshop, found, out)
-    older, ancestors = _older(workshop, query.parent)
+    older, ancestors = _older(workshop, query)
     candidates = [replace(item, fresh=item.item_id not in ancestors) for item in placed]
     selection = select(candidates, older, query)
     origins = {one.item.question: (one.review_version_id, one.run_id) for one in found}
@@ -71,22 +71,28 @@ def record(
     digest = digest_of(items, {"origin": origin, "query": query})
     with session_scope(workshop.factory) as session:
         sources.check_contamination(session, items, workshop.settings)
-        if (known := repository.find(session, digest)) is not None:
-            return known
-    dataset = Dataset(
-        digest=digest, parent_digest=query.get("parent"), origin=origin, query=query,
-        counts=_counts(items, selection.left_out), code_version=distribution_version("premask"),
-        files=dataset_files.put_manifests(workshop.store, workshop.storage, digest, items),
-    )  # fmt: skip
+        dataset = repository.find(session, digest)
+    if dataset is None:
+        files = dataset_files.put_manifests(workshop.store, workshop.storage, digest, items)
+        made = Dataset(
+            digest=digest, parent_digest=query.get("parent"), origin=origin, query=query, files=files,
+            counts=_counts(items, selection.left_out), code_version=distribution_version("premask"),
+        )  # fmt: skip
+        dataset = _add(workshop, made, [_row(place, item, origins) for place, item in enumerate(items)])
+    dataset_files.put_description(workshop.store, workshop.storage, dataset)
+    return dataset
+
+
+def _add(workshop: Workshop, made: Dataset, rows: list[dict[str, Any]]) -> Dataset:
+    """The data set as it is recorded: this one, or the same that another freeze was quicker with."""
     with session_scope(workshop.factory) as session:
         repository.lock_placing(session)
-        if (known := repository.find(session, digest)) is not None:
+        if (known := repository.find(session, made.digest)) is not None:
             return known
-        repository.add(session, dataset, [_row(place, item, origins) for place, item in enumerate(items)])
-        session.refresh(dataset)
-        dataset_files.put_description(workshop.store, workshop.storage, dataset)
-    log.info("data set %s: %d items", digest[:12], len(items))
-    return dataset
+        repository.add(session, made, rows)
+        session.refresh(made)
+    log.info("data set %s: %d items", made.digest[:12], len(rows))
+    return made
 
 
 def _placed(workshop: Workshop, found: Sequence[Candidate], out: Counter[str]) -> list[DatasetItem]:
@@ -108,14 +114,16 @@ def _placed(workshop: Workshop, found: Sequence[Candidate], out: Counter[str]) -
     ]  # fmt: skip
 
 
-def _older(workshop: Workshop, parent: str | None) -> tuple[list[DatasetItem], set[str]]:
-    """What the parent and those before it trained on and still stands, the newest answer to each question; and the ids
-    of all their items."""
-    if parent is None:
+def _older(workshop: Workshop, query: FreezeQuery) -> tuple[list[DatasetItem], set[str]]:
+    """What the parent and those before it trained on and still stands, the newest answer to each question, where any of
+    it is to be replayed; and the ids of all their items."""
+    if query.parent is None:
         return [], set()
     with session_scope(workshop.factory) as session:
-        chain = repository.lineage(session, parent)
+        chain = repository.lineage(session, query.parent)
         known = repository.item_ids(session, [dataset.id for dataset in chain])
+    if not query.replay_share:
+        return [], known
     answers: dict[tuple[str, str, str], DatasetItem] = {}
     for dataset in chain:
         for item in dataset_files.read_items(workshop.store, workshop.storage, dataset, Split.TRAIN):

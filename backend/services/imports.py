@@ -14,6 +14,7 @@ from backend.domain.errors import BadInput
 from backend.domain.runs import Mode
 from backend.ports import PictureBinder, PublicClip, PublicExpression, VideoProber
 from backend.services import sources
+from backend.services.dataset_files import sha256_of
 from backend.services.datasets import Workshop, record
 from backend.services.selection import Selection
 from backend.services.sources import Media
@@ -65,7 +66,7 @@ def import_clips(
 def _items(path: Path, prober: VideoProber, clip: PublicClip, layout: str, name: str) -> list[DatasetItem]:
     if not clip.expressions:
         raise BadInput(f"clip {clip.name!r} asks nothing", code="bad_layout")
-    probe, sha256 = prober(path), sources.sha256_of(path)
+    probe, sha256 = prober(path), sha256_of(path)
 
     def item(expression: PublicExpression) -> DatasetItem:
         return DatasetItem(

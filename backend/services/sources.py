@@ -4,7 +4,6 @@ A video is fetched, hashed and copied the first time a data set wants it; from t
 bucket it came from.
 """
 
-import hashlib
 import logging
 import tempfile
 from collections.abc import Collection, Iterable, Mapping
@@ -23,6 +22,7 @@ from backend.domain.datasets import DatasetItem, Split
 from backend.domain.errors import Conflict, ObjectGone
 from backend.domain.holdout import FrameHashes, Likeness, Source, place, twins
 from backend.ports import FrameHasher, ObjectStore
+from backend.services.dataset_files import is_there, sha256_of
 from backend.services.runs import object_version
 from backend.services.videos import probe_of
 from backend.settings import DatasetSettings, StorageSettings
@@ -61,7 +61,7 @@ def keep(
     new, gone = {}, []
     for sha256, video_id in sorted(video_ids.items()):
         key = media_key(sha256, storage)
-        kept = _is_there(store, storage.artifact_bucket, key)
+        kept = is_there(store, storage.artifact_bucket, key)
         if sha256 in known and kept:
             continue
         try:
@@ -73,14 +73,6 @@ def keep(
         if sha256 not in known:
             new[sha256] = media
     return new, gone
-
-
-def _is_there(store: ObjectStore, bucket: str, key: str) -> bool:
-    try:
-        store.head(bucket, key)
-    except ObjectGone:
-        return False
-    return True
 
 
 def _fetch(
@@ -107,14 +99,9 @@ def keep_file(
 ) -> Media:  # fmt: skip
     """Copy a file into the artifact bucket, unless it is there; `sha256` is the file's."""
     key = media_key(sha256, storage)
-    if not _is_there(store, storage.artifact_bucket, key):
+    if not is_there(store, storage.artifact_bucket, key):
         store.upload(storage.artifact_bucket, key, path, "application/octet-stream")
     return Media(key, path.stat().st_size, hasher(path, probe), source_uri)
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def decide(session: Session, new: Mapping[str, Media], settings: DatasetSettings) -> None:
