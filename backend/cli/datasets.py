@@ -3,10 +3,11 @@
 from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
+from sqlalchemy.orm import Session
 
 from backend.api.schemas.datasets import DatasetOut
 from backend.bootstrap import bootstrap
@@ -14,13 +15,13 @@ from backend.cli.output import AsJson, print_json, print_table
 from backend.db.repositories import datasets as rows
 from backend.db.tables import Dataset
 from backend.domain.datasets import Split
-from backend.domain.errors import BadInput
+from backend.domain.errors import BadInput, NotFound
 from integrations.exports.layouts import Layout
 from integrations.imports.layouts import PublicLayout
 
 app = typer.Typer(no_args_is_help=True, help="Frozen data sets: make, look at, check and export them.")
 
-Digest = Annotated[str, typer.Argument(help="The data set's digest, or the beginning of it.")]
+Digest = Annotated[str, typer.Argument(help="The data set's digest, the beginning of it, or `latest`.")]
 #: Instead of a digest: the data set that was frozen last.
 _LATEST = "latest"
 _SHOWN = 12
@@ -52,7 +53,7 @@ def freeze(
 
     container = bootstrap()
     with container.transaction() as session:
-        found = rows.newest(session) if parent == _LATEST else rows.get(session, parent) if parent else None
+        found = None if parent is None else _named(session, parent)
     asked: dict[str, Any] = {
         "projects": tuple(projects), "parent": None if found is None else found.digest, "replay_share": replay_share,
         "avs_share": avs_share, "max_per_annotator": max_per_annotator, "max_per_source": max_per_source,
@@ -83,7 +84,7 @@ def list_datasets(limit: Annotated[int, typer.Option(min=1)] = 50, as_json: AsJs
 def show(digest: Digest, as_json: AsJson = False) -> None:
     """What was asked for, and what came of it."""
     with bootstrap().transaction() as session:
-        _tell(rows.get(session, digest), as_json)
+        _tell(_named(session, digest), as_json)
 
 
 @app.command()
@@ -97,7 +98,7 @@ def verify(
     container = bootstrap()
     store, settings = container.store, container.settings
     with container.transaction() as session:
-        dataset = rows.get(session, digest)
+        dataset = _named(session, digest)
     if problems := dataset_files.problems(store, settings.storage, dataset, deep):
         raise BadInput("; ".join(problems), code="not_as_frozen")
     items = list(dataset_files.read_items(store, settings.storage, dataset, Split.TRAIN))
@@ -111,7 +112,7 @@ def export(
     digest: Digest,
     layout: Annotated[Layout, typer.Argument(help="What the other program reads.")],
     folder: Annotated[Path, typer.Argument(help="A folder that is empty, or not there yet.")],
-    split: Annotated[Split, typer.Option(help="train or holdout.")] = Split.TRAIN,
+    split: Annotated[Literal["train", "holdout"], typer.Option(help="Which side.")] = "train",
     propagated: Annotated[bool, typer.Option(help="Also masks that no person saw.")] = True,
     every: Annotated[int, typer.Option(min=1, help="YOLO: each n-th frame.")] = 1,
     url_prefix: Annotated[str, typer.Option(help="Label Studio: how it reaches the folder.")] = "/data/local-files/?d=",
@@ -123,8 +124,8 @@ def export(
     container = bootstrap()
     store, storage = container.store, container.settings.storage
     with container.transaction() as session:
-        dataset = rows.get(session, digest)
-    items = list(dataset_files.read_items(store, storage, dataset, split))
+        dataset = _named(session, digest)
+    items = list(dataset_files.read_items(store, storage, dataset, Split(split)))
     media = container.settings.local.state_dir / "media"
     dataset_files.fetch_media(store, storage, items, media)
     written = export_items(items, media, folder, Options(layout, propagated, every, url_prefix))
@@ -148,6 +149,14 @@ def import_set(
     clips, called = read_public(layout, folder), name or folder.resolve().name
     rate = Fraction(fps).limit_denominator(1001)
     _tell(import_clips(bootstrap().workshop, bind_pictures, probe_video, clips, layout.value, called, rate), as_json)
+
+
+def _named(session: Session, digest: str) -> Dataset:
+    """The data set of that digest. Raises `NotFound`, `BadInput`."""
+    found = rows.newest(session) if digest == _LATEST else rows.get(session, digest)
+    if found is None:
+        raise NotFound("no data set has been frozen yet")
+    return found
 
 
 def _tell(dataset: Dataset, as_json: bool) -> None:

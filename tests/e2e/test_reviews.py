@@ -1,4 +1,5 @@
-"""What people change in Label Studio comes back by itself: its webhook tells, polling finds, the command shows it."""
+"""What people change in Label Studio comes back by itself: its webhook tells, polling finds, the commands show it and
+freeze it as a data set."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -46,6 +47,11 @@ def test_a_correction_is_told_compared_and_counted(live_stack: LiveStack, tmp_pa
         assert set(changes.values()) | {mask["change"] for mask in version["masks"]} == {"untouched"}
         [line] = live_stack.premask("reviews", "stats", "--by", "project", "--project", "reviewed")
         assert (line["reviews"], line["accepted_share"], line["tracks_edited"]) == (1, 0.0, 1)
+        frozen = live_stack.premask("datasets", "freeze", "reviewed")
+        splits = [frozen["counts"][split] for split in ("train", "holdout")]
+        assert sorted(part["items"] for part in splits) == [0, 1]
+        assert sum(part["objects"] for part in splits) == len(changes) + 1
+        assert live_stack.premask("datasets", "freeze", "reviewed") == frozen
         # Deleting an annotation tells no task: the polling finds which.
         assert api.delete(f"/api/annotations/{made.json()['id']}/").status_code == 204
         wait_for(lambda: not versions(live_stack, run_id), "the deletion is noticed", POLLED_S)

@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from pycocotools.coco import COCO
@@ -22,7 +23,7 @@ from backend.bootstrap import Container
 from backend.cli import datasets as command
 from backend.db.repositories import datasets as repository
 from backend.db.tables import Dataset, SourceVideo
-from backend.domain.annotation import Box
+from backend.domain.annotation import Box, VideoProbe
 from backend.domain.datasets import DatasetItem, Split
 from backend.domain.errors import BadInput, Conflict, NotFound
 from backend.domain.holdout import side_of
@@ -212,7 +213,11 @@ def test_media_outlive_their_source_and_are_kept_once(container: Container, proj
         delete(container, f"{project.prefix}cups/{name}.mp4")
     dataset_files.fetch_media(store, storage, [item], project.folder / "media")
     assert (project.folder / "media" / item.media_sha256).read_bytes() == clip.read_bytes()
-    freeze(container, FreezeQuery(projects=("cups",), seed=3))
+
+    def no_more(path: Path, probe: VideoProbe) -> np.ndarray:
+        raise AssertionError(f"{path} is read again, of {probe.frame_count} frames")
+
+    datasets.freeze(replace(container.workshop, hasher=no_more), FreezeQuery(projects=("cups",), seed=3))
     assert list(store.list(storage.artifact_bucket, f"{storage.artifact_prefix}media/")) == kept
 
 
@@ -402,6 +407,8 @@ def test_the_commands_and_the_api_tell_the_same(
     def run(*words: str) -> str:
         return CliRunner().invoke(command.app, list(words), catch_exceptions=False).stdout
 
+    with pytest.raises(NotFound, match="no data set has been frozen yet"):
+        run("freeze", "cups", "--parent", "latest")
     made = json.loads(run("freeze", "cups", "--seed", "4", "--json"))
     digest = made["digest"]
     assert made["query"]["seed"] == 4
@@ -417,6 +424,7 @@ def test_the_commands_and_the_api_tell_the_same(
     out = project.folder / "out"
     assert "1 items" in run("export", digest, "coco", str(out))
     assert len(COCO(str(out / "annotations.json")).getImgIds()) == FRAMES
+    assert json.loads(run("show", "latest", "--json")) == made
     with pytest.raises(BadInput, match="nothing to freeze"):
         run("freeze", "cups", "--parent", "latest", "--replay-share", "0.5")
     with pytest.raises(BadInput, match="replay_share needs a parent"):
