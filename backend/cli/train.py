@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import tomllib
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from backend.domain.errors import BadInput
+from backend.domain.errors import BadInput, Misconfigured
 from backend.profiles import ModelProfile, load_profile
 from backend.settings import RewardSettings, TrainingSettings, get_settings
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from workers.learning.items import ItemSource, TrainingItem
 
 app = typer.Typer(no_args_is_help=True, help="Retrain System 1 by GRPO, and serve the rewards for it.")
+
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 Profile = Annotated[str | None, typer.Option(help="Model profile: a name or a TOML file.")]
 
@@ -53,10 +56,7 @@ def run(
     source, held_out = _items(items, training, kind, level)
     from workers.learning.run import train as run_training
 
-    if models.device == "cpu":
-        import torch
-
-        torch.set_num_threads(get_settings().worker.torch_threads or models.cpu_threads or torch.get_num_threads())
+    _limit_threads(models)
     verdict = run_training(
         models, source, held_out, _downstream(models, training), out, training, weights,
         say=(lambda _: None) if as_json else partial(print, flush=True),
@@ -87,9 +87,7 @@ def _settings(config: Path | None, options: dict[str, Any]) -> tuple[TrainingSet
         raise BadInput(f"{config} has {', '.join(other)}; it may have the tables [training] and [reward]")
     chosen = {name: value for name, value in options.items() if value is not None}
     try:
-        training = TrainingSettings.model_validate(
-            settings.training.model_dump() | given.get("training", {}) | chosen
-        )
+        training = TrainingSettings.model_validate(settings.training.model_dump() | given.get("training", {}) | chosen)
         return training, RewardSettings.model_validate(settings.reward.model_dump() | given.get("reward", {}))
     except ValidationError as error:
         raise BadInput(f"{config or 'the settings of the training'}: {error}") from error
@@ -120,6 +118,47 @@ def _items(
 
 
 def _downstream(profile: ModelProfile, training: TrainingSettings) -> "Follows":
-    from workers.learning.downstream import load_downstream
+    """System 2 and SAM2: behind the reward service if there is one, else here."""
+    from workers.learning.downstream import load_downstream, version_of
 
-    return load_downstream(profile)
+    if training.reward_url is None:
+        return load_downstream(profile)
+    from workers.learning.service import RemoteDownstream
+
+    token = training.reward_token.get_secret_value() if training.reward_token else None
+    remote = RemoteDownstream(
+        training.reward_url, version_of(profile), token=token, timeout_s=training.reward_timeout_s
+    )  # fmt: skip
+    remote.check()
+    return remote
+
+
+@app.command("serve-rewards")
+def serve_rewards(
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8010,
+    profile: Profile = None,
+) -> None:
+    """Serve System 2 and SAM2 to trainings on other machines (training.reward_url); until Ctrl-C."""
+    _quieten()
+    models, settings = load_profile(profile or get_settings().model.profile), get_settings()
+    token = settings.training.reward_token
+    if token is None and host not in _LOOPBACK:
+        raise Misconfigured(f"at {host} others can reach the service: set training.reward_token, here and there")
+    from workers.learning.downstream import load_downstream, version_of
+    from workers.learning.service import make_server
+
+    _limit_threads(models)
+    server = make_server(
+        load_downstream(models), version_of(models), host, port, token=token.get_secret_value() if token else None
+    )
+    print(f"rewards are served at http://{host}:{server.server_address[1]}", flush=True)
+    with suppress(KeyboardInterrupt):
+        server.serve_forever()
+
+
+def _limit_threads(profile: ModelProfile) -> None:
+    if profile.device == "cpu" and (threads := get_settings().worker.torch_threads or profile.cpu_threads):
+        import torch
+
+        torch.set_num_threads(threads)

@@ -1,11 +1,11 @@
-"""A whole training of the small System 1, cut short: easy scenes of one thing, two groups of four, rewards of R_K alone.
+"""A training of the small System 1, cut short: easy scenes of one thing, two groups of four, rewards of R_K alone.
 
 As a script it is one process of a training: `python -m tests.factories.small_training FOLDER STEPS`.
 """
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -31,7 +31,7 @@ SETTINGS = TrainingSettings(
 class FewThings:
     """Draws of the training range, those with one thing: their answers are short."""
 
-    scenes: TrainingScenes = TrainingScenes(0, (Kind.ATTRIBUTE, Kind.SOUND), (EASY,))
+    scenes: TrainingScenes = field(default_factory=lambda: TrainingScenes(0, (Kind.ATTRIBUTE, Kind.SOUND), (EASY,)))
     name: str = "scenes of one thing"
 
     def draw(self, number: int) -> TrainingItem:

@@ -154,7 +154,9 @@ def test_media_tokens_are_never_written(trainer: OmniGRPOTrainer, samples: list[
 def test_a_draw_writes_the_same_whoever_is_sampled_beside_it(
     trainer: OmniGRPOTrainer, batch: dict[str, Any], samples: list[Sample]
 ) -> None:
-    together = [ids[mask.bool()].tolist() for ids, mask in zip(batch["completion_ids"], batch["completion_mask"], strict=True)]
+    together = [
+        ids[mask.bool()].tolist() for ids, mask in zip(batch["completion_ids"], batch["completion_mask"], strict=True)
+    ]
     trainer._rows = [samples[1]] * TRAINING.group_size
     alone, _ = trainer._generate_single_turn([], None, {}, TRAINING.group_size)
     assert alone == together[TRAINING.group_size :]
@@ -168,9 +170,14 @@ def test_another_trl_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         module.check_trl()
 
 
-def test_every_process_has_whole_groups(tmp_path: Path) -> None:
+def test_every_process_has_whole_groups_and_saves_after_whole_rollouts(tmp_path: Path) -> None:
     odd = TRAINING.model_copy(update={"prompts_per_step": 3})
     with pytest.raises(Misconfigured, match="multiple of the 2 processes"):
         grpo_config(odd, str(tmp_path), device="cpu", bf16=False, processes=2)
+    halfway = TRAINING.model_copy(update={"updates_per_rollout": 2, "save_every_steps": 3})
+    with pytest.raises(Misconfigured, match=r"save_every_steps .3. must be a multiple of updates_per_rollout .2."):
+        grpo_config(halfway, str(tmp_path), device="cpu", bf16=False, processes=1)
     with pytest.raises(Misconfigured, match="micro_batch"):
-        grpo_config(TRAINING.model_copy(update={"micro_batch": 3}), str(tmp_path), device="cpu", bf16=False, processes=1)
+        grpo_config(
+            TRAINING.model_copy(update={"micro_batch": 3}), str(tmp_path), device="cpu", bf16=False, processes=1
+        )

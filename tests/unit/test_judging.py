@@ -29,11 +29,13 @@ def square(box: Box = TARGET) -> Mask:
 def sample(known: range = range(FRAMES), *, has_target: bool = True, description: str = "red circle") -> Sample:
     seen = [n for n in known if has_target]
     truth = Truth(
-        {n: square() for n in seen}, {n: (TARGET,) for n in seen}, frozenset(known), frozenset(range(FRAMES))
+        {n: square() for n in seen}, dict.fromkeys(seen, (TARGET,)), frozenset(known), frozenset(range(FRAMES))
     )  # fmt: skip
     frames = torch.zeros(FRAMES, 16, 16, 3, dtype=torch.uint8)
     ids = torch.zeros(1, dtype=torch.long)
-    return Sample(0, "item", "kind", "what?", description if has_target else "", has_target, ids, {}, frames, FPS, truth)
+    return Sample(
+        0, "item", "kind", "what?", description if has_target else "", has_target, ids, {}, frames, FPS, truth
+    )
 
 
 def says(*starts: float, description: str = "red circle") -> str:

@@ -80,7 +80,7 @@ def test_an_outage_is_none_and_said(caplog: pytest.LogCaptureFixture) -> None:
 def test_what_would_not_pass_is_an_error() -> None:
     with serving(Echo(), token="secret") as url:
         for token in (None, "wrong"):
-            with pytest.raises(Misconfigured, match="refuses.*the token is not the service's"):
+            with pytest.raises(Misconfigured, match=r"refuses.*the token is not the service's"):
                 RemoteDownstream(url, "v1", token=token).follow(FRAMES, ROLLOUTS, segment=True)
         with pytest.raises(Misconfigured, match="start it with the same profile"):
             RemoteDownstream(url, "v2", token="secret").check()

@@ -4,6 +4,8 @@ One System 2 batch and one pass of SAM2 for all rollouts of a group, whose detec
 are frozen here. They are in this process (`Downstream`) or behind HTTP (`workers.learning.service`).
 """
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -83,6 +85,17 @@ class Downstream:
         grounded = self._system2.ground([frames[k.position] for k in asked], [k.description for k in asked])
         boxes = {k: tuple(b.box_xyxy_px for b in g.boxes) for k, g in zip(asked, grounded, strict=True)}
         return [tuple(boxes[keyframe] for keyframe in keyframes) for keyframes in rollouts]
+
+
+def version_of(profile: ModelProfile) -> str:
+    """Identity of what the rewards depend on: System 2's and SAM2's weights, and all settings that shape what they
+    find."""
+    sha = hashlib.sha256()
+    for part in (profile.system2, profile.segmenter):
+        weights = part.weights or profile.system1.weights
+        settings = part.model_dump(mode="json", exclude={"weights", "server"})
+        sha.update(weights.digest().encode() + json.dumps(settings, sort_keys=True).encode())
+    return sha.hexdigest()
 
 
 def load_downstream(profile: ModelProfile) -> Downstream:

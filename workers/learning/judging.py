@@ -84,8 +84,11 @@ class Judge:
 
     def _boxes(self, truth: Truth, chosen: list[Keyframe], found: Found) -> float | None:
         """R_A over the keyframes whose boxes are known; None if none are, 0 if there is no keyframe."""
-        pairs = [(boxes, truth.boxes.get(keyframe.position, ())) for keyframe, boxes in zip(chosen, found.boxes, strict=True)
-                 if keyframe.position in truth.boxes_known]  # fmt: skip
+        pairs = [
+            (boxes, truth.boxes.get(keyframe.position, ()))
+            for keyframe, boxes in zip(chosen, found.boxes, strict=True)
+            if keyframe.position in truth.boxes_known
+        ]
         if chosen and not pairs:
             return None
         return box_reward([ours for ours, _ in pairs], [theirs for _, theirs in pairs])

@@ -64,8 +64,8 @@ class _Finite:
 
 
 def train(
-    profile: ModelProfile, source: ItemSource, held_out_items: Sequence[TrainingItem], downstream: Follows, folder: Path,
-    settings: TrainingSettings, weights: RewardSettings, *, say: Callable[[str], None] = print,
+    profile: ModelProfile, source: ItemSource, held_out_items: Sequence[TrainingItem], downstream: Follows,
+    folder: Path, settings: TrainingSettings, weights: RewardSettings, *, say: Callable[[str], None] = print,
 ) -> Verdict:  # fmt: skip
     """Train the profile's System 1 in that folder, or go on there.
 
@@ -103,9 +103,7 @@ def _trainer(
     profile: ModelProfile, source: ItemSource, judge: Judge, folder: Path, settings: TrainingSettings,
     processes: PartialState,
 ) -> tuple[OmniGRPOTrainer, Preparer]:  # fmt: skip
-    settings = settings.model_copy(
-        update={"max_new_tokens": settings.max_new_tokens or profile.system1.max_new_tokens}
-    )
+    settings = settings.model_copy(update={"max_new_tokens": settings.max_new_tokens or profile.system1.max_new_tokens})
     args = grpo_config(
         settings, str(folder), device=profile.device, bf16=profile.system1.dtype == "bfloat16",
         processes=processes.num_processes,
@@ -172,9 +170,7 @@ def _last_state(folder: Path) -> Path | None:
     return whole[-1] if whole else None
 
 
-def _conclude(
-    trainer: OmniGRPOTrainer, watch: Watch, folder: Path, profile: ModelProfile, seconds: float
-) -> Verdict:
+def _conclude(trainer: OmniGRPOTrainer, watch: Watch, folder: Path, profile: ModelProfile, seconds: float) -> Verdict:
     stop, checkpoint = watch.stop, folder / "checkpoint"
     if stop is None:
         save(trainer, checkpoint, profile.system1.dtype)
@@ -210,4 +206,3 @@ def _write_whole(path: Path, text: str) -> None:
     new = path.with_suffix(".new")
     new.write_text(text)
     os.replace(new, path)
-

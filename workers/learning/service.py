@@ -2,7 +2,7 @@
 
 One route, spoken by one client of ours, from a process that holds two models and works off one request at a time: the
 standard library's server is enough, and this package stays free of a web framework. Pictures travel as a NumPy archive
-(which never unpickles), everything else as JSON. Rewards are not computed here: they stay pure functions of the trainer.
+(which never unpickles), everything else as JSON. Rewards aren't computed here: they stay pure, beside the trainer.
 """
 
 import hmac
@@ -50,7 +50,7 @@ def unpack(body: bytes) -> tuple[NDArray[Any], list[list[Keyframe]], bool]:
             frames, asked = archive["frames"], json.loads(archive["asked"].tobytes())
         rollouts = [[Keyframe(int(n), str(words)) for n, words in keyframes] for keyframes in asked["rollouts"]]
         segment = bool(asked["segment"])
-    except (OSError, BadZipFile, KeyError, TypeError, ValueError) as error:
+    except (EOFError, OSError, BadZipFile, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"the body is no request for rewards: {error}") from error
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not frames.size:
         raise ValueError(f"frames are {frames.dtype} {frames.shape}; they must be uint8 (n, height, width, 3)")
@@ -138,8 +138,6 @@ def make_server(
     turn = Lock()
 
     class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
         def do_GET(self) -> None:
             if self._admitted():
                 if self.path == "/health":
@@ -185,7 +183,7 @@ def make_server(
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *values: Any) -> None:  # noqa: A002 (the base class names it)
+        def log_message(self, format: str, *values: Any) -> None:
             log.info(format, *values)
 
     return ThreadingHTTPServer((host, port), Handler)

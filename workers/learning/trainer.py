@@ -61,12 +61,18 @@ class _Part:
 
 
 def grpo_config(settings: TrainingSettings, folder: str, *, device: str, bf16: bool, processes: int) -> GRPOConfig:
-    """TRL's configuration. Raises `Misconfigured` unless every process has whole groups and whole micro-batches."""
+    """TRL's configuration. Raises `Misconfigured` unless every process has whole groups and whole micro-batches, and
+    saves after whole rollouts."""
     groups, rest = divmod(settings.prompts_per_step, processes)
     if rest:
         raise Misconfigured(
             f"training.prompts_per_step ({settings.prompts_per_step}) must be a multiple of the {processes} processes: "
             "a group is sampled and judged in one of them"
+        )
+    if settings.save_every_steps % settings.updates_per_rollout:
+        raise Misconfigured(
+            f"training.save_every_steps ({settings.save_every_steps}) must be a multiple of updates_per_rollout"
+            f" ({settings.updates_per_rollout}): what goes on from between them would sample its rollouts again"
         )
     rows = groups * settings.group_size
     micro = min(settings.micro_batch, rows)
@@ -168,7 +174,10 @@ class OmniGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl has no types he
             if config is self._sampled:
                 self._log_metric("writing", time.perf_counter() - begin)
         rows: list[list[int]] = output[:, there["input_ids"].shape[1] :].tolist()
-        return [row[: next((n + 1 for n, token in enumerate(row) if token in self.eos_token_ids), None)] for row in rows]
+        return [self._up_to_end(row) for row in rows]
+
+    def _up_to_end(self, row: list[int]) -> list[int]:
+        return row[: next((n + 1 for n, token in enumerate(row) if token in self.eos_token_ids), None)]
 
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: list[Any], completions: list[str], completion_ids_list: list[Any]
@@ -208,7 +217,8 @@ class OmniGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl has no types he
         size = batch_size or len(input_ids)
         for begin in range(0, len(input_ids), size):
             part = slice(begin, begin + size)
-            logits = self._completion_logits(model, input_ids[part], attention_mask[part], self._rows[part], logits_to_keep)
+            inputs = input_ids[part], attention_mask[part], self._rows[part]
+            logits = self._completion_logits(model, *inputs, logits_to_keep)
             every = (logits.float() / self._settings.temperature).log_softmax(-1)
             ids = input_ids[part, -logits_to_keep:, None]
             log_probabilities.append(every.gather(-1, ids)[..., 0])

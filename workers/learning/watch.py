@@ -20,6 +20,9 @@ _NAMES = {
     "learning_rate": "learning_rate", "step_time": "seconds",
     "parts/absent": "absent", "writing": "writing_s", "judging": "judging_s",
 }  # fmt: skip
+#: What is shown of a row while the training goes on.
+_OF_A_STEP = ("reward", "masks", "boxes", "keyframes", "chosen", "kl", "entropy", "length", "seconds")
+_OF_HELD_OUT = ("jf", "right", "keyframes", "chosen")
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]  # transformers' base is untyped here
@@ -44,18 +47,16 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers' base is unt
         self.steps = [row for row in kept if "held_out" not in row]
         self.held_out = [{"step": row["step"], **row["held_out"]} for row in kept if "held_out" in row]
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:  # noqa: D102 (the base class says it)
+    def on_train_begin(self, _: TrainingArguments, state: TrainerState, *__: Any, **___: Any) -> None:
         if not self.held_out:
             self._measure(state)
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_step_end(self, _: TrainingArguments, state: TrainerState, *__: Any, **___: Any) -> None:
         if state.global_step % self._every == 0 or state.global_step == state.max_steps:
             self._measure(state)
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any
+        self, _: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **__: Any
     ) -> TrainerControl:
         if "reward" in logs:
             row = {ours: _rounded(logs[theirs]) for theirs, ours in _NAMES.items() if theirs in logs}
@@ -73,8 +74,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers' base is unt
         self.held_out.append({"step": state.global_step, **found})
         self._write({"step": state.global_step, "held_out": found}, state)
         if state.is_world_process_zero:
-            shown = ", ".join(f"{name} {found[name]:.3f}" for name in ("jf", "right", "chosen") if found[name] is not None)
-            self._say(f"step {state.global_step}: held out: {shown} ({time.monotonic() - begin:.0f} s)")
+            seconds = time.monotonic() - begin
+            self._say(f"step {state.global_step}: held out: {_shown(found, _OF_HELD_OUT)} ({seconds:.0f} s)")
 
     def _write(self, row: dict[str, Any], state: TrainerState) -> None:
         if not state.is_world_process_zero:
@@ -82,9 +83,11 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers' base is unt
         with self._path.open("a") as file:
             file.write(json.dumps(row) + "\n")
         if "reward" in row:
-            names = ("reward", "masks", "boxes", "keyframes", "chosen", "kl", "entropy", "length", "writing_s", "judging_s", "seconds")
-            shown = " ".join(f"{name} {row[name]:.3f}" for name in names if row.get(name) is not None)
-            self._say(f"step {row['step']}/{state.max_steps}: {shown}")
+            self._say(f"step {row['step']}/{state.max_steps}: {_shown(row, _OF_A_STEP)}")
+
+
+def _shown(row: dict[str, Any], names: tuple[str, ...]) -> str:
+    return ", ".join(f"{name} {row[name]:.3f}" for name in names if row.get(name) is not None)
 
 
 def _rounded(value: float | None) -> float | None:

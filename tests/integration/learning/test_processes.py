@@ -63,9 +63,8 @@ def test_a_training_ends_with_a_checkpoint_that_the_product_loads(whole: tuple[P
     assert not list(folder.glob("checkpoint-*"))
     trained = profile().system1.weights.model_copy(update={"name": str(folder / "checkpoint")})
     after, before = Thinker(trained, "float32", "cpu"), Thinker(profile().system1.weights, "float32", "cpu")
-    changed = {
-        name for name, value in after.model.named_parameters() if not torch.equal(value, before.model.get_parameter(name))
-    }  # fmt: skip
+    old = dict(before.model.named_parameters())
+    changed = {name for name, value in after.model.named_parameters() if not torch.equal(value, old[name])}
     assert changed
     assert all(name.startswith(("model.", "lm_head.")) for name in changed)
     assert after.processor.tokenizer.get_vocab() == before.processor.tokenizer.get_vocab()
@@ -73,9 +72,7 @@ def test_a_training_ends_with_a_checkpoint_that_the_product_loads(whole: tuple[P
         small_training(folder)
 
 
-def test_after_kill_9_the_next_step_is_the_one_it_would_have_been(
-    tmp_path: Path, whole: tuple[Path, Verdict]
-) -> None:
+def test_after_kill_9_the_next_step_is_the_one_it_would_have_been(tmp_path: Path, whole: tuple[Path, Verdict]) -> None:
     process = start([str(tmp_path), str(STEPS)])
     try:
         wait_for(lambda: len(courses(tmp_path)) >= 2 or process.poll() is not None, "two steps were made", 240)
@@ -91,9 +88,23 @@ def test_after_kill_9_the_next_step_is_the_one_it_would_have_been(
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_adapters_are_merged_into_the_checkpoint_that_is_left(tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"steps": 2, "lora_rank": 4, "learning_rate": 1e-2, "updates_per_rollout": 2,
+                                           "save_every_steps": 2})  # fmt: skip
+    small_training(tmp_path, settings)
+    before = load_file(profile().system1.weights.path / "model.safetensors")
+    after = weights(tmp_path)
+    assert set(after) == set(before)
+    changed = {name for name, value in after.items() if not torch.allclose(value, before[name].float(), atol=1e-6)}
+    assert changed
+    assert all(name.startswith("model.layers.") and name.endswith("_proj.weight") for name in changed)
+    kl = [row["kl"] for row in rows(tmp_path) if "held_out" not in row]
+    assert kl[0] < 1e-6 < kl[1], "the base is the model without its adapters"
+
+
 def test_a_folder_of_other_settings_is_refused(tmp_path: Path) -> None:
     (tmp_path / "training.json").write_text('{"base": "another"}')
-    with pytest.raises(BadInput, match="other settings .base, profile.*choose another folder"):
+    with pytest.raises(BadInput, match=r"other settings .base, profile.*choose another folder"):
         small_training(tmp_path)
 
 

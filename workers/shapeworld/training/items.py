@@ -97,7 +97,8 @@ def held_out(count: int, kinds: Sequence[Kind] = tuple(Kind), levels: Sequence[L
     items = []
     for number in range(count):
         round_, place = divmod(number, len(kinds))
-        items.append(_item(make_validation_scene(first + round_, kinds[place], levels[round_ % len(levels)]), kinds[place]))
+        kind, level = kinds[place], levels[round_ % len(levels)]
+        items.append(_item(make_validation_scene(first + round_, kind, level), kind))
     return items
 
 
@@ -105,4 +106,6 @@ def _item(example: Example, kind: Kind) -> TrainingItem:
     question, scene = example.question, example.scene
     footage = SceneFootage(scene, question.targets)
     name = f"{scene.level}-{kind}-{scene.seed}"
-    return TrainingItem(name, footage, question.text, Mode(question.mode), bool(question.targets), str(kind), question.description)
+    return TrainingItem(
+        name, footage, question.text, Mode(question.mode), bool(question.targets), str(kind), question.description
+    )
