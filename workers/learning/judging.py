@@ -47,8 +47,8 @@ class Judge:
         found: list[Found] | None = None
         if self._asks:
             found = self._downstream.follow(sample.frames.numpy(), chosen, segment=self._segment)
-        rows = zip(completions, chosen, found or [None] * len(chosen), strict=True)
-        return [self._one(sample, *row) for row in rows]
+        became: Sequence[Found | None] = [None] * len(chosen) if found is None else found
+        return [self._one(sample, *row) for row in zip(completions, chosen, became, strict=True)]
 
     def _chosen(self, sample: Sample, completion: str) -> list[Keyframe]:
         answer = parse_system1(completion, sample.sampling.nominal_duration_s, self._keyframes)

@@ -75,7 +75,7 @@ def train(
     check_trl()
     if profile.system1.server is not None:
         raise Misconfigured(f"model profile {profile.name} has System 1 on a server; training needs its weights here")
-    processes = PartialState()
+    processes = PartialState(cpu=profile.device == "cpu")
     folder.mkdir(parents=True, exist_ok=True)
     asked = _asked(profile, source, settings, weights)
     if processes.is_main_process:

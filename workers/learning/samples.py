@@ -146,10 +146,10 @@ def collate(samples: Sequence[Sample], pad_token_id: int) -> dict[str, torch.Ten
     return {"input_ids": ids, "attention_mask": mask} | join_media(samples)
 
 
-def join_media(samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
-    """The media of the samples, one after the other; sound is padded to the longest."""
+def join_media(samples: Sequence[Sample], without: Sequence[str] = ()) -> dict[str, torch.Tensor]:
+    """The media of the samples, one after the other; sound is padded to the longest. `without`: tensors left out."""
     joined = {}
-    for name in dict.fromkeys(name for sample in samples for name in sample.media):
+    for name in dict.fromkeys(name for sample in samples for name in sample.media if name not in without):
         parts = [sample.media[name] for sample in samples if name in sample.media]
         if name in ("input_features", "feature_attention_mask"):
             longest = max(part.shape[-1] for part in parts)

@@ -23,7 +23,7 @@ def media_token_ids(tokenizer: Any) -> list[int]:
     return [int(tokenizer.convert_tokens_to_ids(getattr(tokenizer, f"{name}_token"))) for name in MEDIA_TOKENS]
 
 
-class ChosenByDraw(LogitsProcessor):  # type: ignore[misc]  # transformers has no types here
+class ChosenByDraw(LogitsProcessor):
     """The last of the processors: leaves one token of each row possible, drawn from what the ones before left.
 
     Rows are groups of `group_size` in the order of `draws`.

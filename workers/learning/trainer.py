@@ -11,7 +11,7 @@ the mean over completions of the mean over their tokens; chance belongs to the d
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from itertools import groupby
 from typing import Any
@@ -60,7 +60,7 @@ class _Part:
         return [one[self.__name__] for one in added]
 
 
-def grpo_config(settings: TrainingSettings, folder: str, *, device: str, bf16: bool, processes: int) -> GRPOConfig:
+def grpo_config(settings: TrainingSettings, folder: str, *, device: str, bf16: bool, processes: int) -> Any:
     """TRL's configuration. Raises `Misconfigured` unless every process has whole groups and whole micro-batches, and
     saves after whole rollouts."""
     groups, rest = divmod(settings.prompts_per_step, processes)
@@ -95,12 +95,12 @@ def grpo_config(settings: TrainingSettings, folder: str, *, device: str, bf16: b
     )  # fmt: skip
 
 
-class OmniGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl has no types here
+class OmniGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # its base is Any
     """`rounds(first)` yields, from that round on, the samples that this process has in each."""
 
     def __init__(
-        self, policy: Any, processor: Any, args: GRPOConfig, judge: Judge, settings: TrainingSettings,
-        rounds: Any, **options: Any,
+        self, policy: Any, processor: Any, args: Any, judge: Judge, settings: TrainingSettings,
+        rounds: Callable[[int], Iterator[list[Sample]]], **options: Any,
     ) -> None:  # fmt: skip
         check_trl()
         for tower in (policy.visual, policy.audio_tower):
@@ -139,7 +139,8 @@ class OmniGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl has no types he
         if list(samples) != draws:
             raise RuntimeError(f"samples of draws {list(samples)} came where {draws} were to come")
         self._rows, self._seen = [samples[row["draw"]] for row in inputs], {}
-        return super()._generate_and_score_completions(inputs) | {"rows": self._rows}
+        scored: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        return scored | {"rows": self._rows}
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:  # noqa: ARG002 (named by TRL)
         return [sample.prompt_ids.tolist() for sample in self._rows], None, {}
@@ -246,16 +247,13 @@ class OmniGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # trl has no types he
     def _perceived(self, rows: Sequence[Sample]) -> dict[str, Any]:
         """The media of the rows as the model's arguments. The frozen vision tower looks at a clip once a round; where
         its weights are spread over processes, only a whole forward pass can use them, and it looks at each row."""
-        media = self._placed(join_media(rows))
         if self.is_fsdp_enabled or self.accelerator.distributed_type is DistributedType.DEEPSPEED:
-            return media
-        pixels = media.pop("pixel_values_videos", None)
-        if pixels is None:
-            return media
+            return self._placed(join_media(rows))
         unseen = {row.draw: row for row in rows if row.draw not in self._seen}
         if unseen:
             self._look(list(unseen.values()))
         features = BaseModelOutputWithPooling(pooler_output=tuple(self._seen[row.draw] for row in rows))
+        media = self._placed(join_media(rows, without=("pixel_values_videos",)))
         return media | {"mm_encoder_outputs": {"video": features}}
 
     def _look(self, samples: Sequence[Sample]) -> None:

