@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from backend.domain.annotation import Box, Mask, VideoProbe
 from backend.domain.masks import union
@@ -42,7 +42,10 @@ class Row(Protocol):
     def propagated_frames(self) -> Sequence[int]: ...
 
 
-def items(rows: Iterable[Row], media: Callable[[Row], Path]) -> list[TrainingItem]:
+R = TypeVar("R", bound=Row)
+
+
+def items(rows: Iterable[R], media: Callable[[R], Path]) -> list[TrainingItem]:
     """The rows as items; `media` says where the video of a row lies."""
     return [
         TrainingItem(
