@@ -116,6 +116,11 @@ class RewardSettings(Group):
     distinct: float = Field(0.1, ge=0, description="for each other keyframe, up to the wanted number")
 
 
+class ModelSettings(Group):
+    #: A profile's name in `backend/profiles/`, or the path of a TOML file of one's own.
+    profile: str = "shapeworld"
+
+
 class GuardSettings(Group):
     """When a training is stopped, and why (`workers/learning/guards.py`). Means are over `window` steps."""
 
@@ -179,11 +184,6 @@ class TrainingSettings(Group):
     guards: GuardSettings = GuardSettings()
 
 
-class ModelSettings(Group):
-    #: A profile's name in `backend/profiles/`, or the path of a TOML file of one's own.
-    profile: str = "shapeworld"
-
-
 class ApiSettings(Group):
     host: str = "127.0.0.1"
     port: int = 8000
@@ -214,8 +214,8 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     pipeline: PipelineSettings = PipelineSettings()
     reward: RewardSettings = RewardSettings()
-    training: TrainingSettings = TrainingSettings()
     model: ModelSettings = ModelSettings()
+    training: TrainingSettings = TrainingSettings()
     api: ApiSettings = ApiSettings()
     log: LogSettings = LogSettings()
     local: LocalSettings = LocalSettings()
