@@ -1,4 +1,4 @@
-"""`premask train`: System 1 learns by GRPO from the synthetic world or from a frozen data set."""
+"""`premask train`: System 1 learns by GRPO."""
 
 import json
 import logging
@@ -35,7 +35,7 @@ def train() -> None:
 @app.command()
 def run(
     out: Annotated[Path, typer.Option(help="Folder of the training; one that was stopped goes on.")],
-    items: Annotated[str, typer.Option(help="shapeworld, or the folder of a frozen data set.")] = "shapeworld",
+    items: Annotated[str, typer.Option(help="What is learned from: shapeworld.")] = "shapeworld",
     base: Annotated[
         Path | None, typer.Option(help="Checkpoint of System 1 to begin with; default: the profile's.")
     ] = None,
@@ -61,7 +61,9 @@ def run(
         models, source, held_out, _downstream(models, training), out, training, weights,
         say=(lambda _: None) if as_json else partial(print, flush=True),
     )  # fmt: skip
-    if as_json:
+    if os.environ.get("RANK", "0") != "0":
+        pass  # one of several processes says it
+    elif as_json:
         print(json.dumps(verdict.to_json()))
     elif verdict.guard:
         print(f"stopped by the guard {verdict.guard} after {verdict.steps} steps: {verdict.reason}")
