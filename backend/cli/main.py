@@ -23,8 +23,8 @@ COMMANDS = {
     "videos": "The videos that came in.",
     "runs": "List, show, retry, cancel and watch runs.",
     "reviews": "What people changed in the pre-annotations.",
-    "train": "Retrain System 1 by GRPO, and serve the rewards for it.",
     "shapeworld": "The proving ground: measure the models on clips with known truth.",
+    "train": "Retrain System 1 by GRPO, and serve the rewards for it.",
     "db": "The database's schema: upgrade, check.",
     "doctor": "Check this installation and say what is missing.",
 }
