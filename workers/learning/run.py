@@ -94,7 +94,11 @@ def train(
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(watch)
     last = _last_state(folder)
-    watch.go_on_from(int(last.name.rpartition("-")[2]) if last else -1)
+    step = int(last.name.rpartition("-")[2]) if last else -1
+    watch.take_up(step)
+    processes.wait_for_everyone()
+    if processes.is_main_process:
+        watch.cut(step)
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     return _conclude(trainer, watch, folder, profile, time.monotonic() - begin)
 

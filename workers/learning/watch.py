@@ -39,13 +39,21 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # its base is Any
         self.held_out: list[dict[str, Any]] = []
         self.stop: Stop | None = None
 
-    def go_on_from(self, step: int) -> None:
-        """Take up the rows of a training that goes on after that step; those beyond are made again."""
-        rows = [json.loads(line) for line in self._path.read_text().splitlines()] if self._path.exists() else []
-        kept = [row for row in rows if row["step"] <= step]
-        self._path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    def take_up(self, step: int) -> None:
+        """The rows of a training that goes on after that step; those beyond are made again."""
+        kept = [row for row in self._written() if row["step"] <= step]
         self.steps = [row for row in kept if "held_out" not in row]
         self.held_out = [{"step": row["step"], **row["held_out"]} for row in kept if "held_out" in row]
+
+    def cut(self, step: int) -> None:
+        """Leave only the rows up to that step in the file."""
+        kept = [row for row in self._written() if row["step"] <= step]
+        self._path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+
+    def _written(self) -> list[dict[str, Any]]:
+        lines = self._path.read_text().splitlines(True) if self._path.exists() else []
+        # What a kill left of a line has no end.
+        return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def on_train_begin(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
         if not self.held_out:
