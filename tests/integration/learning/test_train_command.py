@@ -10,10 +10,10 @@ from threading import Thread
 import pytest
 import torch
 
-from backend.cli.train import _settings
-from backend.domain.errors import BadInput
+from backend.cli.train import _downstream, _settings, _with_base, serve_rewards
+from backend.domain.errors import BadInput, Misconfigured, ServiceUnavailable
 from backend.profiles import REPOSITORY_ROOT
-from backend.settings import RewardSettings
+from backend.settings import RewardSettings, TrainingSettings
 from tests.factories.small_training import FewThings, profile
 from workers.learning.downstream import Downstream, Found, Keyframe, load_downstream, version_of
 from workers.learning.judging import Judge
@@ -112,6 +112,15 @@ def test_a_guard_s_stop_is_said_and_is_a_status_of_its_own(tmp_path: Path) -> No
     verdict = json.loads((tmp_path / "run" / "verdict.json").read_text())
     assert (verdict["guard"], verdict["checkpoint"], verdict["steps"]) == ("length", None, 2)
     assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+def test_a_training_does_not_begin_without_its_rewards_and_they_are_not_served_to_everybody(tmp_path: Path) -> None:
+    with pytest.raises(ServiceUnavailable, match="does not answer"):
+        _downstream(profile(), TrainingSettings(reward_url="http://127.0.0.1:1"))
+    with pytest.raises(Misconfigured, match=r"set training\.reward_token, here and there"):
+        serve_rewards(host="0.0.0.0", port=0, profile=None)
+    with pytest.raises(BadInput, match=r"no checkpoint in .*config\.json is missing"):
+        _with_base(profile(), tmp_path)
 
 
 def test_settings_are_said_to_be_wrong(tmp_path: Path) -> None:
