@@ -24,12 +24,14 @@ class System1Result:
     answer: System1Answer
 
 
-class System1:
-    def __init__(self, engine: Engine, profile: System1Profile) -> None:
-        self._engine, self._profile = engine, profile
+class Asker:
+    """How System 1 is asked: the words, and the order in which they and the media come, as the profile has them."""
+
+    def __init__(self, profile: System1Profile) -> None:
+        self._profile = profile
         self._templates = {mode: load_template(profile.prompts, f"system1_{mode}") for mode in Mode}
 
-    def prompt_text(
+    def text(
         self, instruction: str, mode: Mode, duration_s: float, audio_duration_s: float, keyframes: int, seed: int
     ) -> str:
         """The user's turn in words. The example timestamps are drawn from `seed`, so that none can be learned by
@@ -45,6 +47,32 @@ class System1:
             example_end=f"{(start_s + 0.5) % 60:05.2f}",
         )
 
+    def prompt(
+        self, frames: NDArray[Any], duration_s: float, audio: NDArray[Any] | None, sample_rate_hz: int,
+        instruction: str, mode: Mode, *, keyframes: int, seed: int,
+    ) -> Prompt:  # fmt: skip
+        """The whole turn. `frames`: (n, H, W, 3) uint8 RGB, the sampled frames, shown as `duration_s` nominal seconds;
+        `audio`: float32 mono at that rate; without it, the words are those for pictures alone."""
+        mode = Mode.VOS if audio is None else mode
+        audio_s = 0.0 if audio is None else audio.size / sample_rate_hz
+        text = self.text(instruction, mode, duration_s, audio_s, keyframes, seed)
+        parts = {"text": {"type": "text", "text": text}, "video": {"type": "video", "video": "sampled frames"}}
+        if audio is not None:
+            parts["audio"] = {"type": "audio", "audio": "whole sound"}
+        content = tuple(parts[name] for name in self._profile.content_order if name in parts)
+        return Prompt(content, video=frames, audio=audio)
+
+
+class System1:
+    def __init__(self, engine: Engine, profile: System1Profile) -> None:
+        self._engine, self._profile, self._asker = engine, profile, Asker(profile)
+
+    def prompt_text(
+        self, instruction: str, mode: Mode, duration_s: float, audio_duration_s: float, keyframes: int, seed: int
+    ) -> str:
+        """The user's turn in words."""
+        return self._asker.text(instruction, mode, duration_s, audio_duration_s, keyframes, seed)
+
     def choose(
         self, frames: NDArray[Any], sampling: Sampling, audio: NDArray[Any] | None, instruction: str, mode: Mode,
         *, keyframes: int, seed: int,
@@ -52,15 +80,11 @@ class System1:
         """Ask once. `frames`: (n, H, W, 3) uint8 RGB, the sampled frames; `audio`: float32 mono at the model's rate;
         without it, the words are those for pictures alone."""
         seconds = sampling.nominal_duration_s
-        mode = Mode.VOS if audio is None else mode
-        audio_s = 0.0 if audio is None else audio.size / self._engine.sample_rate_hz
-        text = self.prompt_text(instruction, mode, seconds, audio_s, keyframes, seed)
-        parts = {"text": {"type": "text", "text": text}, "video": {"type": "video", "video": "sampled frames"}}
-        if audio is not None:
-            parts["audio"] = {"type": "audio", "audio": "whole sound"}
-        content = tuple(parts[name] for name in self._profile.content_order if name in parts)
+        prompt = self._asker.prompt(
+            frames, seconds, audio, self._engine.sample_rate_hz, instruction, mode, keyframes=keyframes, seed=seed
+        )
         [completion] = self._engine.generate(
-            [Prompt(content, video=frames, audio=audio)],
+            [prompt],
             min_pixels=self._profile.min_pixels,
             max_pixels=self._profile.max_pixels,
             max_new_tokens=self._profile.max_new_tokens,
