@@ -119,6 +119,21 @@ class ModelSettings(Group):
     profile: str = "shapeworld"
 
 
+class GateSettings(Group):
+    """What a candidate must show before it takes the champion's place (docs/promotion.md). J&F is in 0..1."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    confidence: float = Field(0.95, gt=0, lt=1, description="of the intervals of the paired difference")
+    resamples: int = Field(10_000, ge=100)
+    seed: int = 0
+    min_videos: int = Field(20, ge=2, description="a suite, or a kind in it, of fewer source videos shows nothing")
+    epsilon: float = Field(0.01, ge=0, description="J&F that a regression suite may lose on average")
+    well_formed: float = Field(0.99, ge=0, le=1, description="share of the candidate's answers in the asked form")
+    latency_ratio: float = Field(1.25, gt=0, description="the candidate's seconds over the champion's")
+    kl: float = Field(0.5, gt=0, description="nats a token from the base, as training measured it")
+
+
 class ApiSettings(Group):
     host: str = "127.0.0.1"
     port: int = 8000
@@ -150,6 +165,7 @@ class Settings(BaseSettings):
     pipeline: PipelineSettings = PipelineSettings()
     reward: RewardSettings = RewardSettings()
     model: ModelSettings = ModelSettings()
+    gate: GateSettings = GateSettings()
     api: ApiSettings = ApiSettings()
     log: LogSettings = LogSettings()
     local: LocalSettings = LocalSettings()

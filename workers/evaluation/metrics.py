@@ -93,12 +93,19 @@ def region_j(tracks: Sequence[Mapping[int, Mask]], truth: Mapping[int, Mask], fr
 
 
 def similarity(tracks: Sequence[Mapping[int, Mask]], truth: Mapping[int, Mask], frame_count: int) -> Similarity:
-    """J and F of the union of the tracks' masks."""
-    scores = [frame_scores(*stacks) for stacks in _stacks(tracks, truth, range(frame_count))]
+    """J and F of the union of the tracks' masks, over all frames of the clip."""
+    return similarity_on(tracks, truth, range(frame_count))
+
+
+def similarity_on(tracks: Sequence[Mapping[int, Mask]], truth: Mapping[int, Mask], frames: Sequence[int]) -> Similarity:
+    """J and F over these frames alone, for truth that is known of no others. Raises `ValueError` without any."""
+    if not frames:
+        raise ValueError("there is no frame to be scored")
+    scores = [frame_scores(*stacks) for stacks in _stacks(tracks, truth, frames)]
     # Frames on which both are empty are not decoded.
-    empty = frame_count - sum(len(score.j) for score in scores)
+    empty = len(frames) - sum(len(score.j) for score in scores)
     j, f = (sum(float(getattr(score, name).sum()) for score in scores) for name in ("j", "f"))
-    return Similarity((j + empty) / frame_count, (f + empty) / frame_count)
+    return Similarity((j + empty) / len(frames), (f + empty) / len(frames))
 
 
 def boundary_f(predicted: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
@@ -116,7 +123,7 @@ def _at(
 
 
 def _stacks(
-    tracks: Sequence[Mapping[int, Mask]], truth: Mapping[int, Mask], frames: range
+    tracks: Sequence[Mapping[int, Mask]], truth: Mapping[int, Mask], frames: Sequence[int]
 ) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
     """The frames on which there is anything, as stacks of some megapixels."""
     pairs = [pair for frame_index in frames if any(pair := _at(tracks, truth, frame_index))]
