@@ -1,8 +1,10 @@
 """The only composition root: which adapters fill the ports, and the one transaction helper of API, CLI and workers."""
 
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -10,13 +12,15 @@ from sqlalchemy.orm import Session
 
 from backend.db.session import SessionFactory, make_engine, make_session_factory, session_scope
 from backend.domain.errors import PremaskError
-from backend.ports import LabelingTool
+from backend.ports import LabelingTool, ModelRegistry
 from backend.profiles import ModelProfile, load_profile
 from backend.services import outbox
+from backend.services.checkpoints import CheckpointCache
 from backend.services.ingest import RunSpec
 from backend.settings import Settings, get_settings
 from integrations.broker.celery import CeleryQueue
 from integrations.label_studio.tool import LabelStudioTool
+from integrations.mlflow.registry import MlflowRegistry
 from integrations.s3.store import S3ObjectStore
 
 
@@ -50,6 +54,20 @@ class Container:
     @cached_property
     def run_spec(self) -> RunSpec:
         return RunSpec.of(self.profile, self.settings.pipeline)
+
+    @cached_property
+    def registry(self) -> ModelRegistry | None:
+        """None where the settings want none."""
+        if not self.settings.registry.enabled:
+            return None
+        return MlflowRegistry(self.settings.registry, self.settings.database, self.settings.storage)
+
+    @cached_property
+    def checkpoints(self) -> CheckpointCache:
+        """The checkpoints on this machine."""
+        worker = self.settings.worker
+        folder = worker.checkpoint_dir or (worker.scratch_dir or Path(tempfile.gettempdir())) / "premask-checkpoints"
+        return CheckpointCache(self.store, self.settings.storage, folder, worker.checkpoint_max_gib)
 
     @cached_property
     def labeling_tool(self) -> LabelingTool | None:

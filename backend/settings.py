@@ -73,6 +73,11 @@ class WorkerSettings(Group):
     reap_interval_s: float = Field(5.0, gt=0)
     scratch_dir: Path | None = None
     torch_threads: int | None = Field(None, ge=1, description="None: what the model profile says")
+    resident_models: int = Field(
+        1, ge=1, description="model versions kept in memory; with a challenger two save loading"
+    )
+    checkpoint_dir: Path | None = Field(None, description="where fetched checkpoints are kept; None: beside scratch")
+    checkpoint_max_gib: float = Field(100.0, gt=0, description="kept there; those unused for longest go first")
 
 
 class PipelineSettings(Group):
@@ -117,6 +122,15 @@ class RewardSettings(Group):
 class ModelSettings(Group):
     #: A profile's name in `backend/profiles/`, or the path of a TOML file of one's own.
     profile: str = "shapeworld"
+
+
+class RegistrySettings(Group):
+    """MLflow's tracking and registry store, which shows models and curves to people."""
+
+    enabled: bool = True
+    #: An SQLAlchemy URL of MLflow's own (`sqlite:///…`, `postgresql+psycopg://…`); None: the schema `mlflow` in our
+    #: database.
+    url: SecretStr | None = None
 
 
 class GateSettings(Group):
@@ -166,6 +180,7 @@ class Settings(BaseSettings):
     reward: RewardSettings = RewardSettings()
     model: ModelSettings = ModelSettings()
     gate: GateSettings = GateSettings()
+    registry: RegistrySettings = RegistrySettings()
     api: ApiSettings = ApiSettings()
     log: LogSettings = LogSettings()
     local: LocalSettings = LocalSettings()

@@ -23,6 +23,7 @@ COMMANDS = {
     "videos": "The videos that came in.",
     "runs": "List, show, retry, cancel and watch runs.",
     "reviews": "What people changed in the pre-annotations.",
+    "models": "Model versions: who answers, who may, and who did.",
     "shapeworld": "The proving ground: measure the models on clips with known truth.",
     "db": "The database's schema: upgrade, check.",
     "doctor": "Check this installation and say what is missing.",

@@ -20,7 +20,7 @@ from backend.domain.errors import Conflict, FenceLost, NotFound
 from backend.domain.runs import RETRYABLE, Mode, RunStatus, Stage, check_transition
 from backend.domain.text import storable
 from backend.ports import ObjectVersion
-from backend.services import outbox
+from backend.services import outbox, promotions
 from backend.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,8 @@ def claim(session: Session, run_id: int, worker: str, settings: WorkerSettings) 
     """Take the run for `settings.lease_s` seconds: if it is queued, or running with its lease over. None: not free.
 
     The attempt is counted here, in a transaction that ends before the work begins; a run that ended none of its
-    `settings.max_attempts` is quarantined instead of being claimed once more.
+    `settings.max_attempts` is quarantined instead of being claimed once more. A run that follows the champion of its
+    profile is carried out with whichever version that is at this moment.
     """
     try:
         run = repository.lock(session, run_id)
@@ -66,6 +67,8 @@ def claim(session: Session, run_id: int, worker: str, settings: WorkerSettings) 
     if expired and run.attempt >= settings.max_attempts:
         _quarantine(run, _silence(run))
         return None
+    if not _take_version(session, run):
+        return None
     check_transition(RunStatus(run.status), RunStatus.RUNNING)
     run.status = RunStatus.RUNNING
     run.attempt += 1
@@ -76,6 +79,26 @@ def claim(session: Session, run_id: int, worker: str, settings: WorkerSettings) 
     run.lease_expires_at = func.clock_timestamp() + timedelta(seconds=settings.lease_s)
     session.flush()
     return _claim_of(repository.get(session, run_id))
+
+
+def _take_version(session: Session, run: Run) -> bool:
+    """Settle which model version carries the run out: the champion of this moment, so that workers need not be told of
+    a new one. The claim keeps it; whoever held an older claim is fenced off. False: the run is not wanted any more."""
+    wanted = promotions.version_of_claim(session, run)
+    if wanted == run.model_version_id:
+        return True
+    if wanted is None:
+        finish(run, RunStatus.CANCELLED, "superseded", "its version challenges the champion no more")
+    elif (twin := repository.twin_id(session, run, wanted)) is not None:
+        finish(run, RunStatus.CANCELLED, "superseded", f"run {twin} is the same with the version that answers now")
+    else:
+        log.info("run %d is carried out with model version %d, not %d", run.id, wanted, run.model_version_id)
+        run.model_version_id = wanted
+        session.flush()
+        session.expire(run, ["model_version"])
+        return True
+    session.flush()
+    return False
 
 
 def _claim_of(run: Run) -> Claim:

@@ -1,7 +1,7 @@
 """The tables, one module a noun. Importing this package fills `Base.metadata`."""
 
 from backend.db.tables.base import Base
-from backend.db.tables.models import ModelVersion
+from backend.db.tables.models import ModelVersion, Promotion, VerdictRow
 from backend.db.tables.outbox import OutboxMessage, WorkerHeartbeat
 from backend.db.tables.projects import Instruction, Project, ProjectSource
 from backend.db.tables.reviews import (
@@ -17,6 +17,6 @@ from backend.db.tables.videos import Video
 
 __all__ = [
     "Base", "DetectionRow", "Instruction", "KeyframeRow", "MaskCorrectionRow", "MaskRow", "ModelVersion",
-    "OutboxMessage", "Project", "ProjectSource", "Publication", "Review", "ReviewFeed", "ReviewTask", "ReviewVersion",
-    "Run", "TrackCorrectionRow", "TrackRow", "Video", "WorkerHeartbeat",
+    "OutboxMessage", "Project", "ProjectSource", "Promotion", "Publication", "Review", "ReviewFeed", "ReviewTask",
+    "ReviewVersion", "Run", "TrackCorrectionRow", "TrackRow", "VerdictRow", "Video", "WorkerHeartbeat",
 ]  # fmt: skip
