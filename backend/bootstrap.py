@@ -15,8 +15,8 @@ from backend.domain.errors import PremaskError
 from backend.ports import LabelingTool, ModelRegistry
 from backend.profiles import ModelProfile, load_profile
 from backend.services import outbox
-from backend.services.checkpoints import CheckpointCache
 from backend.services.ingest import RunSpec
+from backend.services.weights import WeightsCache
 from backend.settings import Settings, get_settings
 from integrations.broker.celery import CeleryQueue
 from integrations.label_studio.tool import LabelStudioTool
@@ -63,11 +63,11 @@ class Container:
         return MlflowRegistry(self.settings.registry, self.settings.database, self.settings.storage)
 
     @cached_property
-    def checkpoints(self) -> CheckpointCache:
-        """The checkpoints on this machine."""
+    def weights(self) -> WeightsCache:
+        """Stored weights, on this machine."""
         worker = self.settings.worker
-        folder = worker.checkpoint_dir or (worker.scratch_dir or Path(tempfile.gettempdir())) / "premask-checkpoints"
-        return CheckpointCache(self.store, self.settings.storage, folder, worker.checkpoint_max_gib)
+        folder = worker.weights_dir or (worker.scratch_dir or Path(tempfile.gettempdir())) / "premask-weights"
+        return WeightsCache(self.store, self.settings.storage, folder, worker.weights_max_gib)
 
     @cached_property
     def labeling_tool(self) -> LabelingTool | None:

@@ -76,8 +76,8 @@ class WorkerSettings(Group):
     resident_models: int = Field(
         1, ge=1, description="model versions kept in memory; with a challenger two save loading"
     )
-    checkpoint_dir: Path | None = Field(None, description="where fetched checkpoints are kept; None: beside scratch")
-    checkpoint_max_gib: float = Field(100.0, gt=0, description="kept there; those unused for longest go first")
+    weights_dir: Path | None = Field(None, description="where fetched weights are kept; None: beside scratch")
+    weights_max_gib: float = Field(100.0, gt=0, description="kept there; those unused for longest go first")
 
 
 class PipelineSettings(Group):

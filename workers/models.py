@@ -29,8 +29,8 @@ def pipeline_for(
 ) -> AnnotationPipeline:
     """The pipeline of that model version and configuration; of those loaded before `worker.resident_models` stay.
 
-    Raises `Misconfigured` if the weights are no longer those of the model version, `NotFound` if a checkpoint is gone,
-    `ServiceUnavailable` if it can't be fetched now.
+    Raises `Misconfigured` if the weights are no longer those of the model version, `NotFound` if stored ones are gone,
+    `ServiceUnavailable` if they can't be fetched now.
     """
     spec = RunSpec(profile_of(container, model_digest, profile), config)
     key = (model_digest, spec.config_digest)
@@ -60,13 +60,13 @@ def _load(container: Container, spec: RunSpec) -> AnnotationPipeline:
 
 @contextmanager
 def on_this_machine(container: Container, profile: ModelProfile) -> Iterator[ModelProfile]:
-    """The profile with its checkpoints fetched and held, as weights that lie here. Its identity is not its own."""
+    """The profile with its stored weights fetched and held, as such that lie here. Its identity is not its own."""
     with ExitStack() as holds:
 
         def fetched(weights: Weights) -> Weights:
-            if weights.source != "checkpoint":
+            if weights.source != "stored":
                 return weights
-            path: Path = holds.enter_context(container.checkpoints.held(weights.name))
+            path: Path = holds.enter_context(container.weights.held(weights.name))
             return weights.model_copy(update={"source": "path", "name": str(path.resolve())})
 
         yield profile.with_weights(fetched)

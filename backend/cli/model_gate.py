@@ -4,7 +4,7 @@ import json
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -101,13 +101,14 @@ def gate(
     ]
     with container.transaction() as session:
         candidate = rows.by_digest(session, digest)
-        champion = rows.get(session, promotions.champion_of(session, container.profile))
+        champion = promotions.leading(session, candidate.profile_name, container.profile)
     if candidate.id == champion.id:
         raise BadInput(f"model version {candidate.digest[:12]} is the champion itself")
+    kl = _kl_of(candidate.origin)
     with ExitStack() as holds:
         one, other = (_model(container, row.digest, row.profile, holds) for row in (champion, candidate))
         scores = measure(suites, one, other, _show_progress)
-    verdict = judge(candidate.digest, champion.digest, scores, container.settings.gate, candidate.origin.get("kl"))
+    verdict = judge(candidate.digest, champion.digest, scores, container.settings.gate, kl)
     html = page_of(verdict)
     _keep(container, verdict, html)
     if page is not None:
@@ -115,6 +116,13 @@ def gate(
     _print(verdict, as_json)
     if not verdict.passed:
         raise typer.Exit(REFUSED)
+
+
+def _kl_of(origin: dict[str, Any]) -> float | None:
+    kl = origin.get("kl")
+    if kl is not None and (isinstance(kl, bool) or not isinstance(kl, int | float)):
+        raise BadInput(f"the candidate's origin says that its KL is {kl!r}, which is no number")
+    return kl
 
 
 def _model(container: Container, digest: str, stored: dict[str, object], holds: ExitStack) -> "Model":

@@ -26,10 +26,10 @@ class _Part(BaseModel):
 
 
 class Weights(_Part):
-    """Where weights come from: a folder or file (relative to the repository), a Hugging Face id with its revision, or a
-    checkpoint in the artifact bucket, whose digest is its name (`backend.services.checkpoints`)."""
+    """Where weights come from: a folder or file (relative to the repository), a Hugging Face id with its revision, or
+    `stored` in the artifact bucket, with their digest as name (`backend.services.weights`)."""
 
-    source: Literal["path", "huggingface", "checkpoint"]
+    source: Literal["path", "huggingface", "stored"]
     name: str
     revision: str | None = None
     license: str
@@ -47,8 +47,8 @@ class Weights(_Part):
         return path
 
     def digest(self) -> str:
-        """sha256 over the weights' bytes (local) or over id and revision (hub); a checkpoint's is its name."""
-        if self.source == "checkpoint":
+        """sha256 over the weights' bytes (local) or over id and revision (hub); that of stored ones is their name."""
+        if self.source == "stored":
             return self.name
         sha = hashlib.sha256()
         if self.source == "huggingface":

@@ -14,7 +14,8 @@ from backend.domain.errors import BadInput
 from backend.domain.text import is_storable
 from backend.ports import Curves, ModelRegistry, ObjectStore, RegisteredVersion
 from backend.profiles import ModelProfile, Weights
-from backend.services import checkpoints, promotions
+from backend.services import promotions
+from backend.services import weights as weight_files
 from backend.settings import StorageSettings
 
 #: The models of a profile that can be given other weights.
@@ -44,8 +45,8 @@ def publish_profile(
 def _stored(store: ObjectStore, storage: StorageSettings, weights: Weights) -> Weights:
     if weights.source != "path":
         return weights
-    digest = checkpoints.publish(store, storage, weights.path)
-    return weights.model_copy(update={"source": "checkpoint", "name": digest})
+    digest = weight_files.publish(store, storage, weights.path)
+    return weights.model_copy(update={"source": "stored", "name": digest})
 
 
 def register(
@@ -76,17 +77,19 @@ def show_in_registry(
 def mirror(factory: SessionFactory, registry: ModelRegistry, profile_name: str, storage: StorageSettings) -> None:
     """Bring the registry's aliases to what the database says. Raises `ServiceUnavailable`; a later call mends it."""
     with session_scope(factory) as session:
+        # Held meanwhile, so that of two who tell the registry the later one tells what is true.
+        repository.lock_mirror(session)
         digests = promotions.aliases(session, profile_name)
-        versions = [repository.by_digest(session, digest) for digest in digests.values() if digest is not None]
-    for version in versions:
-        registry.register(_registered(version, storage))
-    registry.set_aliases(profile_name, {alias.value: digest for alias, digest in digests.items()})
+        for digest in digests.values():
+            if digest is not None:
+                registry.register(_registered(repository.by_digest(session, digest), storage))
+        registry.set_aliases(profile_name, {alias.value: digest for alias, digest in digests.items()})
 
 
 def _registered(version: ModelVersion, storage: StorageSettings) -> RegisteredVersion:
     profile = ModelProfile.model_validate(version.profile)
     weights = profile.system1.weights
-    is_ours = weights.source == "checkpoint"
-    source = checkpoints.uri_of(storage, weights.name) if is_ours else f"{weights.source}:{weights.name}"
+    is_ours = weights.source == "stored"
+    source = weight_files.uri_of(storage, weights.name) if is_ours else f"{weights.source}:{weights.name}"
     tags = {f"origin.{name}": str(value) for name, value in version.origin.items()}
     return RegisteredVersion(version.profile_name, version.digest, source, weights.trained_on, tags)

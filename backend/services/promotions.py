@@ -70,6 +70,14 @@ def shadow_for(session: Session, project: Project, profile_name: str, video: Vid
     return newest.model_version_id if in_shadow(newest.model_version.digest, name, newest.share) else None
 
 
+def leading(session: Session, profile_name: str, base: ModelProfile) -> ModelVersion:
+    """The profile's champion; where nobody was promoted, `base`, if it is that profile. Raises `NotFound`."""
+    version_id = repository.champion_id(session, profile_name)
+    if version_id is None and base.name != profile_name:
+        raise NotFound(f"profile {profile_name} has no champion, and the settings' profile is {base.name}")
+    return repository.get(session, version_id or base_version(session, base))
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """A verdict of the gate as it is kept. `body` is its JSON form, of which `digest` is the SHA-256 (names in
@@ -106,7 +114,7 @@ def promote(session: Session, digest: str, *, base: ModelProfile, who: str, why:
     _check_said(who, why)
     repository.lock_promotions(session)
     candidate = repository.by_digest(session, digest)
-    champion = repository.get(session, _present(session, candidate.profile_name, base))
+    champion = leading(session, candidate.profile_name, base)
     if candidate.id == champion.id:
         raise Conflict(f"model version {_short(candidate)} is the champion already", code="already_champion")
     verdict = repository.verdict_on(session, candidate.id, champion.id)
@@ -134,7 +142,7 @@ def rollback(
     before. Raises `NotFound`, `Conflict`."""
     _check_said(who, why)
     repository.lock_promotions(session)
-    champion = repository.get(session, _present(session, profile_name, base))
+    champion = leading(session, profile_name, base)
     if to is not None:
         target = repository.by_digest(session, to)
         if not repository.has_led(session, profile_name, target.id):
@@ -159,7 +167,7 @@ def challenge(session: Session, digest: str, share: float, *, base: ModelProfile
         raise BadInput(f"a share lies above 0 and up to 1, not at {share:g}", code="bad_share")
     repository.lock_promotions(session)
     version = repository.by_digest(session, digest)
-    if version.id == _present(session, version.profile_name, base):
+    if version.id == leading(session, version.profile_name, base).id:
         raise Conflict(f"model version {_short(version)} is the champion", code="already_champion")
     before = repository.latest(session, version.profile_name, Alias.CHALLENGER)
     previous_id = None if before is None else before.model_version_id
@@ -200,16 +208,6 @@ def history(
 ) -> Sequence[Promotion]:
     """Newest first."""
     return repository.history(session, limit, before_id, profile_name)
-
-
-def _present(session: Session, profile_name: str, base: ModelProfile) -> int:
-    """The id of the profile's champion. Raises `NotFound` where nobody leads it, and it isn't the settings' own."""
-    leading = repository.champion_id(session, profile_name)
-    if leading is not None:
-        return leading
-    if base.name != profile_name:
-        raise NotFound(f"profile {profile_name} has no champion, and the settings' profile is {base.name}")
-    return base_version(session, base)
 
 
 def _write(

@@ -18,7 +18,9 @@ from backend.settings import PipelineSettings
 from tests.factories import core
 from workers.evaluation.gate import Role
 from workers.evaluation.suites import Model, holdout, measure
-from workers.shapeworld.evaluation.suite import ProvingGround, folder_suite, suite_of
+from workers.shapeworld.evaluation import campaign
+from workers.shapeworld.evaluation.scores import Case, ClipScore, Part
+from workers.shapeworld.evaluation.suite import ProvingGround, suite_of
 from workers.shapeworld.world import export, levels, make
 from workers.shapeworld.world.queries import Kind
 
@@ -76,7 +78,7 @@ def test_only_frames_whose_masks_people_saw_count() -> None:
         HeldOut("c", "v2", (Thing({0: left}),), ()),  # nobody saw a mask
     ]
     suite = holdout("held out", Role.FRESH, items, fetch)
-    good, bad = model("a", {0: whole}), model("b", {0: left, 1: whole, 2: whole}, "no tags")
+    good, bad = model("a", {0: whole}), model("b", {0: left, 1: left, 2: left}, "no tags")
     progress: list[tuple[str, int]] = []
     [scores] = measure([suite], bad, good, lambda what, done: progress.append((what, done)))
     assert [(s.item_id, s.source_id, s.jf, s.well_formed) for s in scores.candidate] == [
@@ -97,7 +99,7 @@ def test_a_folder_in_the_layout_of_mevis_is_a_suite(tmp_path: Path) -> None:
         tmp_path / "clips", [(f"clip{n}", e.scene, [e.question, e.question]) for n, e in enumerate(examples)], 64, False
     )
     suite = suite_of(str(tmp_path / "clips"), Role.REGRESSION)
-    assert suite == folder_suite(tmp_path / "clips", Role.REGRESSION)
+    assert (suite.name, suite.role) == ("clips", Role.REGRESSION)
     [read, _] = export.read_export(tmp_path / "clips")
     truth = {i: m for i, m in enumerate(read.expressions[0].masks[0]) if m is not None}
     perfect = model("a", truth)
@@ -117,6 +119,26 @@ def _of_length(pipeline: Any, frame_count: int) -> Any:
         return found
 
     return annotate
+
+
+def test_the_proving_ground_is_scored_clip_by_clip_and_a_model_s_scores_are_kept_under_its_digest(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def run(_: object, __: object, cases: list[Case], **named: Any) -> list[ClipScore]:
+        asked.update(named)
+        measured = {"pipeline_j": 0.5, "pipeline_f": 0.7, "seconds": 2.0, "well_formed": True}
+        return [ClipScore(case, 4.0, **measured) for case in cases]
+
+    monkeypatch.setattr(campaign, "run", run)
+    suite = suite_of("shapeworld:test:3:5:sound", Role.FRESH, jobs=2, ledgers=tmp_path)
+    scores = suite.score(model("a", {}))
+    assert [(s.source_id, s.group, s.jf, s.seconds) for s in scores] == [
+        ("sound-easy-3", "sound", 0.6, 2.0), ("sound-medium-4", "sound", 0.6, 2.0),
+    ]  # fmt: skip
+    assert asked["ledger"] == tmp_path / f"{'a' * 64}.jsonl"
+    assert (asked["digest"], asked["jobs"], asked["parts"]) == ("a" * 64, 2, (Part.PIPELINE,))
 
 
 def test_names_of_suites() -> None:

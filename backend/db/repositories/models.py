@@ -11,12 +11,17 @@ from backend.db.tables import ModelVersion, Promotion, VerdictRow
 from backend.domain.errors import BadInput, NotFound
 from backend.domain.promotions import Action, Alias
 
-_PROMOTION_LOCK = 7_077_005
+_PROMOTION_LOCK, _MIRROR_LOCK = 7_077_005, 7_077_007
 
 
 def lock_promotions(session: Session) -> None:
     """Nobody else changes an alias until this transaction ends."""
     session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _PROMOTION_LOCK})
+
+
+def lock_mirror(session: Session) -> None:
+    """Nobody else tells the registry of aliases until this transaction ends."""
+    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIRROR_LOCK})
 
 
 def by_digest(session: Session, digest: str) -> ModelVersion:

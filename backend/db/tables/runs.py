@@ -28,8 +28,8 @@ _STATUSES = "'queued', 'running', 'succeeded', 'no_target', 'failed', 'quarantin
 class Run(Base):
     """One instruction × one video × one model version × one pipeline configuration.
 
-    A `shadow` is a challenger's beside the champion's: never published. Which version a queued run has is settled when
-    it is claimed; from then on it is the one that made everything in the row.
+    A `shadow` is a challenger's beside the champion's: never published. Which version a run has is settled when it
+    is first claimed; from then on it is the one that made everything in the row.
 
     `fence` grows by one with each claim; every write of a worker is conditional on it. `attempt` is committed before
     the work begins, so that a job that kills its worker ends in quarantine. `dispatched_at` is when a message for it

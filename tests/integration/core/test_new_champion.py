@@ -42,7 +42,7 @@ def wired(database_url: str, s3: S3, tmp_path: Path) -> Iterator[Container]:
         endpoint_url=s3.endpoint_url, access_key_id=s3.access_key_id, secret_access_key=s3.secret_access_key,
         artifact_bucket=s3.bucket,
     )  # fmt: skip
-    worker = WorkerSettings(checkpoint_dir=tmp_path / "checkpoints", lease_s=60)
+    worker = WorkerSettings(weights_dir=tmp_path / "weights", lease_s=60)
     made = Container(core.settings(database_url, storage=storage, broker=BrokerSettings(url=broker.url), worker=worker))
     with running(valkey.service(broker, tmp_path / "valkey.log")):
         yield made
@@ -58,7 +58,7 @@ def gpu_worker(container: Container, s3: S3, log: Path) -> Iterator[subprocess.P
         "PREMASK__DATABASE__URL": settings.database.url.get_secret_value(),
         "PREMASK__BROKER__URL": settings.broker.url.get_secret_value(),
         "PREMASK__WORKER__LEASE_S": str(settings.worker.lease_s),
-        "PREMASK__WORKER__CHECKPOINT_DIR": str(settings.worker.checkpoint_dir),
+        "PREMASK__WORKER__WEIGHTS_DIR": str(settings.worker.weights_dir),
     }
     with log.open("ab") as output:
         worker = subprocess.Popen(
@@ -103,7 +103,7 @@ def test_the_next_claim_has_the_new_champion(wired: Container, s3: S3, prefix: s
         )  # fmt: skip
         base = wired.profile.digest
         promotions.base_version(session, wired.profile)
-    # The same weights with a note beside them: another checkpoint, that a worker has to fetch.
+    # The same weights with a note beside them: others, that a worker has to fetch.
     trained = tmp_path / "trained"
     shutil.copytree(wired.profile.system1.weights.path, trained)
     (trained / "NOTE.md").write_text("night 1")
@@ -124,6 +124,6 @@ def test_the_next_claim_has_the_new_champion(wired: Container, s3: S3, prefix: s
     assert [digest for digest, _, _ in (first, second, third)] == [base, candidate, base]
     # One child did all of it, at the first attempt each.
     assert {(worker, attempt) for _, worker, attempt in (first, second, third)} == {(first[1], 1)}
-    assert (tmp_path / "checkpoints" / profile.system1.weights.name).is_dir()
+    assert (tmp_path / "weights" / profile.system1.weights.name).is_dir()
     with wired.transaction() as session:
         assert set(outbox_rows.alive(session, within_s=10)) == set()

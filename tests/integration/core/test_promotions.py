@@ -15,7 +15,7 @@ from backend.db.repositories import runs as run_rows
 from backend.domain.errors import BadInput, Conflict, NotFound
 from backend.domain.masks import encode_mask
 from backend.domain.promotions import Alias, in_shadow
-from backend.services import models, promotions, results, shadows
+from backend.services import models, promotions, results, runs, shadows
 from backend.services.promotions import Verdict
 from backend.settings import LabelStudioSettings
 from tests.factories import core
@@ -173,20 +173,27 @@ def test_runs_that_wait_are_claimed_with_the_champion_of_that_moment(container: 
     assert claimed_with(container, core.ready_run(container, "in/c.mp4")) == first
 
 
-def test_a_run_that_lost_its_worker_goes_on_with_the_champion_and_the_old_claim_writes_nothing(
-    container: Container,
-) -> None:
+def test_a_run_that_was_begun_stays_with_its_version_and_one_retried_begins_anew(container: Container) -> None:
     core.make_project(container)
     run_id = core.ready_run(container)
-    old = core.claim(container, run_id)
-    assert old is not None
+    base = claimed_with(container, run_id)
     first = passed_on(container, "night 1")
     promote(container, first)
     with container.engine.begin() as connection:
         connection.execute(text("UPDATE runs SET lease_expires_at = now() - interval '1 s'"))
+    again = core.claim(container, run_id)
+    assert again is not None
+    assert again.model_digest == base
+    with container.transaction() as session:
+        runs.postpone(session, run_id, again.fence)
+    again = core.claim(container, run_id)
+    assert again is not None
+    assert again.model_digest == base
+    with container.transaction() as session:
+        runs.fail(session, run_id, again.fence, "bad_input", "it can't be done")
+    with container.transaction() as session:
+        runs.retry(session, run_id)
     assert claimed_with(container, run_id) == first
-    with pytest.raises(Exception, match="another worker"), container.transaction() as session:
-        results.record(session, run_id, old.fence, core.annotation(), core.IMAGE_KEYS, LabelStudioSettings())
 
 
 def test_a_new_champion_makes_no_run_missing(container: Container) -> None:
@@ -239,6 +246,8 @@ def test_a_run_that_is_there_already_with_the_champion_is_not_made_twice(contain
     assert core.claim(container, again) is None
     status, _, reason = core.status_of(container, again)
     assert (status, reason) == ("cancelled", f"run {done} is the same with the version that answers now")
+    with pytest.raises(Conflict, match="can't be retried: run"), container.transaction() as session:
+        runs.retry(session, again)
 
 
 def challenge(container: Container, digest: str, share: float = 1.0) -> None:

@@ -20,6 +20,6 @@ def load_engines(profile: ModelProfile) -> tuple[Engine, Engine]:
 
 
 def _engine(weights: Weights, server: ServerProfile | None, dtype: str, device: str) -> Engine:
-    if server is None and weights.source == "checkpoint":
-        raise Misconfigured(f"checkpoint {weights.name} must be fetched before it can be loaded")
+    if server is None and weights.source == "stored":
+        raise Misconfigured(f"the weights {weights.name} must be fetched before they can be loaded")
     return Thinker(weights, dtype, device) if server is None else OpenAIEngine(server)

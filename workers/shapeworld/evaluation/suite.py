@@ -32,7 +32,7 @@ class ProvingGround:
         ledger = None if self.ledgers is None else self.ledgers / f"{model.digest}.jsonl"
         found = campaign.run(
             model.profile, model.settings, list(self.cases), parts=(Part.PIPELINE,), jobs=self.jobs, ledger=ledger,
-            on_clip=on_item,
+            on_clip=on_item, digest=model.digest,
         )  # fmt: skip
         return tuple(_of(clip) for clip in found)
 

@@ -1,7 +1,7 @@
-"""Checkpoints in the artifact bucket, known by their digest: put there once, fetched and checked by whoever needs them.
+"""Weights in the artifact bucket, known by their digest: put there once, fetched and checked by whoever needs them.
 
-A checkpoint is a folder, or one file. Its manifest names each file with its size and SHA-256; the digest is that of the
-manifest. Files are kept by their own SHA-256, so that what two checkpoints share (a tokenizer) lies there once.
+They are a folder, or one file. Its manifest names each file with its size and SHA-256; the digest is that of the
+manifest. Files are kept by their own SHA-256, so that what two trainings share (a tokenizer) lies there once.
 """
 
 import fcntl
@@ -29,7 +29,7 @@ _BYTES_A_GIB = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
-class CheckpointFile:
+class WeightsFile:
     """`path` is relative, with slashes."""
 
     path: str
@@ -39,9 +39,9 @@ class CheckpointFile:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """`single`: the checkpoint is the one file itself, not a folder that holds it."""
+    """`single`: the weights are the one file itself, not a folder that holds it."""
 
-    files: tuple[CheckpointFile, ...]
+    files: tuple[WeightsFile, ...]
     single: bool
 
     @property
@@ -55,12 +55,12 @@ class Manifest:
     @classmethod
     def from_bytes(cls, body: bytes) -> "Manifest":
         said = json.loads(body)
-        files = tuple(CheckpointFile(*row) for row in said["files"])
+        files = tuple(WeightsFile(*row) for row in said["files"])
         for file in files:
             # It becomes a path on this machine.
             parts = PurePosixPath(file.path)
             if parts.is_absolute() or ".." in parts.parts:
-                raise BadInput(f"a checkpoint's file must not lie at {file.path!r}", code="bad_checkpoint")
+                raise BadInput(f"a file of weights must not lie at {file.path!r}", code="bad_weights")
         return cls(files, said["single"])
 
     @property
@@ -69,7 +69,7 @@ class Manifest:
 
 
 def publish(store: ObjectStore, storage: StorageSettings, path: Path) -> str:
-    """Put a checkpoint (a folder or a file) into the artifact bucket; its digest. What is there is not sent again.
+    """Put weights (a folder or a file) into the artifact bucket; their digest. What is there is not sent again.
 
     Raises `BadInput` if there is nothing at `path`; `ServiceUnavailable`.
     """
@@ -91,9 +91,9 @@ def uri_of(storage: StorageSettings, digest: str) -> str:
 def _manifest_of(path: Path) -> Manifest:
     paths = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     if not paths:
-        raise BadInput(f"there is no checkpoint at {path}", code="no_checkpoint")
+        raise BadInput(f"there are no weights at {path}", code="no_weights")
     names = [path.name] if path.is_file() else [p.relative_to(path).as_posix() for p in paths]
-    files = [CheckpointFile(n, p.stat().st_size, _sha256(p)) for n, p in zip(names, paths, strict=True)]
+    files = [WeightsFile(n, p.stat().st_size, _sha256(p)) for n, p in zip(names, paths, strict=True)]
     return Manifest(tuple(sorted(files, key=lambda file: file.path)), single=path.is_file())
 
 
@@ -105,7 +105,7 @@ def _is_there(store: ObjectStore, storage: StorageSettings, key: str, size_bytes
 
 
 def _manifest_key(storage: StorageSettings, digest: str) -> str:
-    return f"{storage.artifact_prefix}checkpoints/{digest}.json"
+    return f"{storage.artifact_prefix}weights/{digest}.json"
 
 
 def _blob_key(storage: StorageSettings, sha256: str) -> str:
@@ -117,8 +117,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class CheckpointCache:
-    """Checkpoints on this machine, shared by its processes. An entry that is held is not removed."""
+class WeightsCache:
+    """Weights on this machine, shared by its processes. An entry that is held is not removed."""
 
     def __init__(self, store: ObjectStore, storage: StorageSettings, folder: Path, max_gib: float) -> None:
         self._store, self._storage = store, storage
@@ -126,9 +126,9 @@ class CheckpointCache:
 
     @contextmanager
     def held(self, digest: str) -> Iterator[Path]:
-        """The checkpoint's folder (or file), whole and checked, for as long as it is held.
+        """The folder (or file), whole and checked, for as long as it is held.
 
-        Raises `NotFound` if the bucket has no such checkpoint, `Misconfigured` if what it has is not what the digest
+        Raises `NotFound` if the bucket has no such weights, `Misconfigured` if what it has is not what the digest
         says, or the cache is too small for it, `ServiceUnavailable`.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -155,29 +155,27 @@ class CheckpointCache:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 self._download(_blob_key(self._storage, file.sha256), target)
                 if target.stat().st_size != file.size_bytes or _sha256(target) != file.sha256:
-                    raise Misconfigured(
-                        f"{file.path} of checkpoint {digest} is not what it was", code="checkpoint_changed"
-                    )
+                    raise Misconfigured(f"{file.path} of weights {digest} is not what it was", code="weights_changed")
             folder.rename(entry)
-        log.info("checkpoint %s fetched, %.1f MB", digest[:12], manifest.size_bytes / 1e6)
+        log.info("weights %s fetched, %.1f MB", digest[:12], manifest.size_bytes / 1e6)
 
     def _fetch_manifest(self, digest: str, path: Path) -> Manifest:
         self._download(_manifest_key(self._storage, digest), path)
         if _sha256(path) != digest:
-            raise Misconfigured(f"the manifest of checkpoint {digest} is not what it was", code="checkpoint_changed")
+            raise Misconfigured(f"the manifest of weights {digest} is not what it was", code="weights_changed")
         return Manifest.from_bytes(path.read_bytes())
 
     def _download(self, key: str, path: Path) -> None:
         try:
             self._store.download(self._store.head(self._storage.artifact_bucket, key), path)
         except ObjectGone as error:
-            raise NotFound(f"s3://{self._storage.artifact_bucket}/{key} is not there", code="no_checkpoint") from error
+            raise NotFound(f"s3://{self._storage.artifact_bucket}/{key} is not there", code="no_weights") from error
 
     def _make_room(self, size_bytes: int, digest: str) -> None:
         """Remove what was unused for longest until so much fits."""
         if size_bytes > self._max_bytes:
             raise Misconfigured(
-                f"checkpoint {digest[:12]} has {size_bytes / _BYTES_A_GIB:.2f} GiB, more than worker.checkpoint_max_gib"
+                f"weights {digest[:12]} have {size_bytes / _BYTES_A_GIB:.2f} GiB, more than worker.weights_max_gib"
             )
         entries = [p for p in self._folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
         sizes = {entry: _size_of(entry) for entry in entries}
@@ -188,7 +186,7 @@ class CheckpointCache:
             if self._remove(entry):
                 free += sizes[entry]
         if free < size_bytes:
-            log.warning("the checkpoints in %s are all in use: it grows beyond its limit", self._folder)
+            log.warning("the weights in %s are all in use: it grows beyond its limit", self._folder)
 
     def _remove(self, entry: Path) -> bool:
         """False: somebody holds it."""

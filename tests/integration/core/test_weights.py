@@ -1,4 +1,4 @@
-"""Checkpoints in a real bucket and on this machine: by digest, checked, shared, bounded."""
+"""Weights in a real bucket and on this machine: by digest, checked, shared, bounded."""
 
 import os
 import threading
@@ -9,8 +9,8 @@ import pytest
 
 from backend.domain.errors import BadInput, Misconfigured, NotFound
 from backend.profiles import load_profile
-from backend.services import checkpoints, models
-from backend.services.checkpoints import CheckpointCache, Manifest
+from backend.services import models, weights
+from backend.services.weights import Manifest, WeightsCache
 from backend.settings import StorageSettings
 from integrations.s3.store import S3ObjectStore
 from tests.conftest import S3
@@ -41,51 +41,51 @@ def folder(root: Path, **files: bytes) -> Path:
     return root
 
 
-def cache_of(store: S3ObjectStore, storage: StorageSettings, at: Path, max_bytes: int = GIB) -> CheckpointCache:
-    return CheckpointCache(store, storage, at, max_bytes / GIB)
+def cache_of(store: S3ObjectStore, storage: StorageSettings, at: Path, max_bytes: int = GIB) -> WeightsCache:
+    return WeightsCache(store, storage, at, max_bytes / GIB)
 
 
 def kept(at: Path) -> set[str]:
     return {path.name for path in at.iterdir() if path.is_dir()}
 
 
-def test_a_checkpoint_comes_back_as_it_was(store: S3ObjectStore, storage: StorageSettings, tmp_path: Path) -> None:
+def test_weights_come_back_as_it_was(store: S3ObjectStore, storage: StorageSettings, tmp_path: Path) -> None:
     made = folder(tmp_path / "made", model=b"w" * 3000, deep__tokenizer=b"t", empty=b"")
-    digest = checkpoints.publish(store, storage, made)
-    assert checkpoints.publish(store, storage, made) == digest
+    digest = weights.publish(store, storage, made)
+    assert weights.publish(store, storage, made) == digest
     cache = cache_of(store, storage, tmp_path / "cache")
     with cache.held(digest) as path:
         found = {p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file()}
     assert found == {"model": b"w" * 3000, "deep/tokenizer": b"t", "empty": b""}
     assert kept(tmp_path / "cache") == {digest}
-    single = checkpoints.publish(store, storage, made / "model")
+    single = weights.publish(store, storage, made / "model")
     with cache.held(single) as path:
         assert path.read_bytes() == b"w" * 3000
-    with pytest.raises(BadInput, match="no checkpoint at"):
-        checkpoints.publish(store, storage, tmp_path / "nowhere")
+    with pytest.raises(BadInput, match="no weights at"):
+        weights.publish(store, storage, tmp_path / "nowhere")
 
 
-def test_what_two_checkpoints_share_is_stored_once(
+def test_what_two_trainings_share_is_stored_once(
     store: S3ObjectStore, storage: StorageSettings, tmp_path: Path
 ) -> None:
     one = folder(tmp_path / "one", model=b"1", tokenizer=b"the same")
     other = folder(tmp_path / "other", model=b"2", tokenizer=b"the same")
-    assert checkpoints.publish(store, storage, one) != checkpoints.publish(store, storage, other)
+    assert weights.publish(store, storage, one) != weights.publish(store, storage, other)
     assert len(list(store.list(storage.artifact_bucket, f"{storage.artifact_prefix}blobs/"))) == 3
 
 
 def test_what_is_fetched_is_checked(store: S3ObjectStore, storage: StorageSettings, tmp_path: Path) -> None:
     made = folder(tmp_path / "made", model=b"weights")
-    digest = checkpoints.publish(store, storage, made)
+    digest = weights.publish(store, storage, made)
     [blob] = store.list(storage.artifact_bucket, f"{storage.artifact_prefix}blobs/")
     store.put(storage.artifact_bucket, blob.key, b"WEIGHTS", "application/octet-stream")
     cache = cache_of(store, storage, tmp_path / "cache")
-    with pytest.raises(Misconfigured, match=r"model of checkpoint .* is not what it was"), cache.held(digest):
+    with pytest.raises(Misconfigured, match=r"model of weights .* is not what it was"), cache.held(digest):
         pass
     assert kept(tmp_path / "cache") == set()
-    [manifest] = store.list(storage.artifact_bucket, f"{storage.artifact_prefix}checkpoints/")
+    [manifest] = store.list(storage.artifact_bucket, f"{storage.artifact_prefix}weights/")
     store.put(storage.artifact_bucket, manifest.key, b"{}", "application/json")
-    with pytest.raises(Misconfigured, match="the manifest of checkpoint"), cache.held(digest):
+    with pytest.raises(Misconfigured, match="the manifest of weights"), cache.held(digest):
         pass
     with pytest.raises(NotFound, match="is not there"), cache.held("f" * 64):
         pass
@@ -101,7 +101,7 @@ def test_a_manifest_names_no_place_outside() -> None:
 def test_those_unused_for_longest_go_first_and_none_that_is_held(
     store: S3ObjectStore, storage: StorageSettings, tmp_path: Path
 ) -> None:
-    digests = [checkpoints.publish(store, storage, folder(tmp_path / str(n), model=bytes([n]) * 100)) for n in range(4)]
+    digests = [weights.publish(store, storage, folder(tmp_path / str(n), model=bytes([n]) * 100)) for n in range(4)]
     at = tmp_path / "cache"
     cache = cache_of(store, storage, at, max_bytes=250)
     for age, digest in enumerate(digests[:2]):
@@ -114,14 +114,14 @@ def test_those_unused_for_longest_go_first_and_none_that_is_held(
     with cache.held(digests[3]):
         assert kept(at) == {digests[0], digests[3]}
     small = cache_of(store, storage, tmp_path / "small", max_bytes=50)
-    with pytest.raises(Misconfigured, match=r"more than worker\.checkpoint_max_gib"), small.held(digests[0]):
+    with pytest.raises(Misconfigured, match=r"more than worker\.weights_max_gib"), small.held(digests[0]):
         pass
 
 
-def test_of_many_that_want_one_checkpoint_one_fetches_it(
+def test_of_many_that_want_the_same_weights_one_fetches_them(
     store: S3ObjectStore, storage: StorageSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    digest = checkpoints.publish(store, storage, folder(tmp_path / "made", model=b"w" * 10_000))
+    digest = weights.publish(store, storage, folder(tmp_path / "made", model=b"w" * 10_000))
     fetched: list[str] = []
     download = S3ObjectStore.download
     monkeypatch.setattr(S3ObjectStore, "download", lambda s, v, p: (fetched.append(v.key), download(s, v, p)))
@@ -149,7 +149,7 @@ def test_a_profile_published_is_the_same_wherever_it_is_fetched(
     )
     assert profile.digest == again.digest != base.digest
     assert {w.source for w in (profile.system1.weights, profile.system2.weights, profile.segmenter.weights) if w} == {
-        "checkpoint"
+        "stored"
     }
     assert profile.system1.weights.trained_on == "night 1"
     cache = cache_of(store, storage, tmp_path / "cache")
