@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from backend.api.routes.models import detail
+from backend.api.schemas.models import ModelVersionDetail
 from backend.bootstrap import Container, bootstrap
 from backend.cli.output import AsJson, print_json, print_table
 from backend.db.repositories import models as rows
@@ -53,7 +53,7 @@ def add(
     profile = models.publish_profile(container.store, container.settings.storage, base, paths, trained_on)
     with container.transaction() as session:
         version = models.register(session, profile, before.digest, _origin(origin))
-        made = detail(session, version.digest)
+        made = ModelVersionDetail.whole(*models.whole(session, version.digest))
     if container.registry is not None:
         try:
             models.show_in_registry(container.registry, version, container.settings.storage)

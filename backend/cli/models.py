@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 from sqlalchemy.orm import Session
 
-from backend.api.routes.models import detail, with_aliases
-from backend.api.schemas.models import ModelVersionOut, PromotionOut, ShadowFiguresOut
+from backend.api.schemas.models import ModelVersionDetail, ModelVersionOut, PromotionOut, ShadowFiguresOut
 from backend.api.schemas.projects import ProjectOut
 from backend.bootstrap import Container, bootstrap
 from backend.cli import model_gate
@@ -35,7 +34,7 @@ def list_versions(
 ) -> None:
     """Newest first, of all profiles unless one is named."""
     with bootstrap().transaction() as session:
-        found = with_aliases(session, rows.page(session, limit, None, profile))
+        found = [ModelVersionOut.of(*one) for one in models.page(session, limit, None, profile)]
     if as_json:
         print_json(found)
     else:
@@ -46,7 +45,7 @@ def list_versions(
 def show(digest: Digest, as_json: AsJson = False) -> None:
     """One version with its origin and what the gate said of it."""
     with bootstrap().transaction() as session:
-        version = detail(session, digest)
+        version = ModelVersionDetail.whole(*models.whole(session, digest))
     if as_json:
         print_json(version)
         return

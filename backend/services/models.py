@@ -1,7 +1,7 @@
 """Model versions: making one of new weights, in the artifact bucket and in the database; and showing them to people in
 the registry, which follows the database."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 
 from backend.db.repositories import models as repository
 from backend.db.session import SessionFactory, session_scope
-from backend.db.tables import ModelVersion
+from backend.db.tables import ModelVersion, VerdictRow
 from backend.domain.errors import BadInput
+from backend.domain.promotions import Alias
 from backend.domain.text import is_storable
 from backend.ports import Curves, ModelRegistry, ObjectStore, RegisteredVersion
 from backend.profiles import ModelProfile, Weights
@@ -65,6 +66,23 @@ def register(
         version.parent_id, version.origin = before.id, dict(origin or {})
         session.flush()
     return version
+
+
+def page(
+    session: Session, limit: int, before_id: int | None = None, profile_name: str | None = None
+) -> list[tuple[ModelVersion, list[Alias]]]:
+    """Versions, newest first, each with the aliases that it has."""
+    found = repository.page(session, limit, before_id, profile_name)
+    held = {name: promotions.aliases(session, name) for name in {row.profile_name for row in found}}
+    return [(row, [a for a, digest in held[row.profile_name].items() if digest == row.digest]) for row in found]
+
+
+def whole(session: Session, digest: str) -> tuple[ModelVersion, list[Alias], Sequence[VerdictRow]]:
+    """The version of that digest, or of its beginning, with its aliases and the verdicts on it. Raises `NotFound`,
+    `BadInput`."""
+    row = repository.by_digest(session, digest)
+    held = promotions.aliases(session, row.profile_name)
+    return row, [a for a, one in held.items() if one == row.digest], repository.verdicts_of(session, row.id)
 
 
 def show_in_registry(

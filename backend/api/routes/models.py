@@ -1,13 +1,11 @@
 """Model versions, what the gate said of them, and who leads."""
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
-from sqlalchemy.orm import Session
 
 from backend.api.deps import PageBounds, TheContainer, TheSession, next_cursor
 from backend.api.schemas.common import Page
@@ -17,13 +15,10 @@ from backend.api.schemas.models import (
     PromotionOut,
     ShadowFiguresOut,
     VerdictDetail,
-    VerdictOut,
 )
 from backend.db.repositories import models as rows
-from backend.db.tables import ModelVersion
 from backend.domain.errors import NotFound
-from backend.domain.promotions import Alias
-from backend.services import promotions, shadows
+from backend.services import models, promotions, shadows
 
 router = APIRouter(tags=["models"])
 
@@ -33,15 +28,15 @@ ProfileName = Annotated[str | None, Query(description="only of this model profil
 @router.get("/models")
 def list_models(session: TheSession, bounds: PageBounds, profile: ProfileName = None) -> Page[ModelVersionOut]:
     """Newest first."""
-    found = rows.page(session, bounds.limit, bounds.before_id, profile)
-    items = with_aliases(session, found)
-    return Page(items=items, next_cursor=next_cursor([row.id for row in found], bounds.limit))
+    found = models.page(session, bounds.limit, bounds.before_id, profile)
+    items = [ModelVersionOut.of(row, aliases) for row, aliases in found]
+    return Page(items=items, next_cursor=next_cursor([row.id for row, _ in found], bounds.limit))
 
 
 @router.get("/models/{digest}")
 def show_model(digest: str, session: TheSession) -> ModelVersionDetail:
     """With its profile and verdicts; the digest's beginning is enough."""
-    return detail(session, digest)
+    return ModelVersionDetail.whole(*models.whole(session, digest))
 
 
 @router.get("/models/{digest}/shadows")
@@ -76,21 +71,3 @@ def show_page(digest: str, container: TheContainer) -> HTMLResponse:
         path = Path(folder) / "page.html"
         container.store.download(container.store.head(container.settings.storage.artifact_bucket, key), path)
         return HTMLResponse(path.read_text())
-
-
-def with_aliases(session: Session, found: Sequence[ModelVersion]) -> list[ModelVersionOut]:
-    """The versions, each with the aliases it has."""
-    held: dict[str, list[Alias]] = {}
-    for name in {row.profile_name for row in found}:
-        for alias, digest in promotions.aliases(session, name).items():
-            if digest is not None:
-                held.setdefault(digest, []).append(alias)
-    return [ModelVersionOut.of(row, held.get(row.digest, ())) for row in found]
-
-
-def detail(session: Session, digest: str) -> ModelVersionDetail:
-    """Raises `NotFound`, `BadInput`."""
-    row = rows.by_digest(session, digest)
-    [version] = with_aliases(session, [row])
-    verdicts = [VerdictOut.of(verdict) for verdict in rows.verdicts_of(session, row.id)]
-    return ModelVersionDetail(**version.model_dump(), profile=row.profile, verdicts=verdicts)

@@ -1,6 +1,6 @@
 """Model versions, verdicts and promotions."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -25,11 +25,15 @@ class ModelVersionOut(BaseModel):
 
     @classmethod
     def of(cls, row: ModelVersion, aliases: Collection[Alias]) -> "ModelVersionOut":
-        return cls(
-            id=row.id, digest=row.digest, profile_name=row.profile_name, aliases=sorted(aliases),
-            parent=row.parent.digest if row.parent else None, origin=row.origin, created_at=row.created_at,
-            trained_on=row.profile["system1"]["weights"]["trained_on"],
-        )  # fmt: skip
+        return cls(**_version_fields(row, aliases))
+
+
+def _version_fields(row: ModelVersion, aliases: Collection[Alias]) -> dict[str, Any]:
+    return {
+        "id": row.id, "digest": row.digest, "profile_name": row.profile_name, "aliases": sorted(aliases),
+        "parent": row.parent.digest if row.parent else None, "origin": row.origin, "created_at": row.created_at,
+        "trained_on": row.profile["system1"]["weights"]["trained_on"],
+    }  # fmt: skip
 
 
 class VerdictOut(BaseModel):
@@ -45,10 +49,10 @@ class VerdictOut(BaseModel):
 
     @classmethod
     def of(cls, row: VerdictRow) -> "VerdictOut":
-        return cls(**verdict_fields(row))
+        return cls(**_verdict_fields(row))
 
 
-def verdict_fields(row: VerdictRow) -> dict[str, Any]:
+def _verdict_fields(row: VerdictRow) -> dict[str, Any]:
     return {
         "digest": row.digest, "candidate": row.candidate.digest, "champion": row.champion.digest, "passed": row.passed,
         "reasons": [check["said"] for check in row.body["checks"] if check["passed"] is False],
@@ -63,12 +67,21 @@ class VerdictDetail(VerdictOut):
 
     @classmethod
     def of(cls, row: VerdictRow) -> "VerdictDetail":
-        return cls(**verdict_fields(row), body=row.body)
+        return cls(**_verdict_fields(row), body=row.body)
 
 
 class ModelVersionDetail(ModelVersionOut):
+    """`verdicts`: on it as a candidate, newest first."""
+
     profile: dict[str, Any]
     verdicts: list[VerdictOut]
+
+    @classmethod
+    def whole(
+        cls, row: ModelVersion, aliases: Collection[Alias], verdicts: Iterable[VerdictRow]
+    ) -> "ModelVersionDetail":
+        told = [VerdictOut.of(verdict) for verdict in verdicts]
+        return cls(**_version_fields(row, aliases), profile=row.profile, verdicts=told)
 
 
 class PromotionOut(Row):

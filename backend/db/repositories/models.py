@@ -53,11 +53,6 @@ def page(
     return session.scalars(query).all()
 
 
-def profile_names(session: Session) -> Sequence[str]:
-    """Profiles of which a version ever had an alias."""
-    return session.scalars(select(Promotion.profile_name).distinct().order_by(Promotion.profile_name)).all()
-
-
 def ensure(session: Session, digest: str, profile_name: str, profile: Mapping[str, Any]) -> int:
     """The id of the version with that digest, which is written if it is new."""
     known = session.scalar(select(ModelVersion.id).where(ModelVersion.digest == digest))
