@@ -108,8 +108,12 @@ def test_those_unused_for_longest_go_first_and_none_that_is_held(
         with cache.held(digest):
             pass
         os.utime(at / digest, (1000 + age, 1000 + age))
-    with cache.held(digests[0]), cache.held(digests[2]):  # the first is held, so the second has to go
-        assert kept(at) == {digests[0], digests[2]}
+    with cache.held(digests[0]):
+        os.utime(at / digests[0], (1, 1))  # unused for longest, but held: the other has to go
+        with cache.held(digests[2]):
+            assert kept(at) == {digests[0], digests[2]}
+        with cache.held(digests[0]):
+            pass
     os.utime(at / digests[2], (1000, 1000))
     with cache.held(digests[3]):
         assert kept(at) == {digests[0], digests[3]}
