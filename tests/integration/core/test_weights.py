@@ -49,7 +49,7 @@ def kept(at: Path) -> set[str]:
     return {path.name for path in at.iterdir() if path.is_dir()}
 
 
-def test_weights_come_back_as_it_was(store: S3ObjectStore, storage: StorageSettings, tmp_path: Path) -> None:
+def test_weights_come_back_as_they_were(store: S3ObjectStore, storage: StorageSettings, tmp_path: Path) -> None:
     made = folder(tmp_path / "made", model=b"w" * 3000, deep__tokenizer=b"t", empty=b"")
     digest = weights.publish(store, storage, made)
     assert weights.publish(store, storage, made) == digest
