@@ -1,8 +1,10 @@
 """The only composition root: which adapters fill the ports, and the one transaction helper of API, CLI and workers."""
 
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine, text
@@ -11,14 +13,16 @@ from sqlalchemy.orm import Session
 
 from backend.db.session import SessionFactory, make_engine, make_session_factory, session_scope
 from backend.domain.errors import PremaskError
-from backend.ports import LabelingTool
+from backend.ports import LabelingTool, ModelRegistry
 from backend.profiles import ModelProfile, load_profile
 from backend.services import outbox
 from backend.services.ingest import RunSpec
+from backend.services.weights import WeightsCache
 from backend.settings import Settings, get_settings
 from integrations.broker.celery import CeleryQueue
 from integrations.label_studio.reader import LabelStudioReader
 from integrations.label_studio.tool import LabelStudioTool
+from integrations.mlflow.registry import MlflowRegistry
 from integrations.s3.store import S3ObjectStore
 
 if TYPE_CHECKING:
@@ -55,6 +59,20 @@ class Container:
     @cached_property
     def run_spec(self) -> RunSpec:
         return RunSpec.of(self.profile, self.settings.pipeline)
+
+    @cached_property
+    def registry(self) -> ModelRegistry | None:
+        """None where the settings want none."""
+        if not self.settings.registry.enabled:
+            return None
+        return MlflowRegistry(self.settings.registry, self.settings.database, self.settings.storage)
+
+    @cached_property
+    def weights(self) -> WeightsCache:
+        """Stored weights, on this machine."""
+        worker = self.settings.worker
+        folder = worker.weights_dir or (worker.scratch_dir or Path(tempfile.gettempdir())) / "premask-weights"
+        return WeightsCache(self.store, self.settings.storage, folder, worker.weights_max_gib)
 
     @cached_property
     def labeling_tool(self) -> LabelingTool | None:

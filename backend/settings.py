@@ -73,6 +73,11 @@ class WorkerSettings(Group):
     reap_interval_s: float = Field(5.0, gt=0)
     scratch_dir: Path | None = None
     torch_threads: int | None = Field(None, ge=1, description="None: what the model profile says")
+    resident_models: int = Field(
+        1, ge=1, description="model versions kept in memory; with a challenger two save loading"
+    )
+    weights_dir: Path | None = Field(None, description="where fetched weights are kept; None: beside scratch")
+    weights_max_gib: float = Field(100.0, gt=0, description="kept there; those unused for longest go first")
 
 
 class PipelineSettings(Group):
@@ -196,6 +201,30 @@ class TrainingSettings(Group):
     guards: GuardSettings = GuardSettings()
 
 
+class RegistrySettings(Group):
+    """MLflow's tracking and registry store, which shows models and curves to people."""
+
+    enabled: bool = True
+    #: An SQLAlchemy URL of MLflow's own (`sqlite:///…`, `postgresql+psycopg://…`); None: the schema `mlflow` in our
+    #: database.
+    url: SecretStr | None = None
+
+
+class GateSettings(Group):
+    """What a candidate must show before it takes the champion's place (docs/promotion.md). J&F is in 0..1."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    confidence: float = Field(0.95, gt=0, lt=1, description="of the intervals of the paired difference")
+    resamples: int = Field(10_000, ge=100)
+    seed: int = 0
+    min_videos: int = Field(20, ge=2, description="a suite, or a kind in it, of fewer source videos shows nothing")
+    epsilon: float = Field(0.01, ge=0, description="J&F that a regression suite may lose on average")
+    well_formed: float = Field(0.99, ge=0, le=1, description="share of the candidate's answers in the asked form")
+    latency_ratio: float = Field(1.25, gt=0, description="the candidate's seconds over the champion's")
+    kl: float = Field(0.5, gt=0, description="nats a token from the base, as training measured it")
+
+
 class ApiSettings(Group):
     host: str = "127.0.0.1"
     port: int = 8000
@@ -229,6 +258,8 @@ class Settings(BaseSettings):
     datasets: DatasetSettings = DatasetSettings()
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
+    gate: GateSettings = GateSettings()
+    registry: RegistrySettings = RegistrySettings()
     api: ApiSettings = ApiSettings()
     log: LogSettings = LogSettings()
     local: LocalSettings = LocalSettings()

@@ -24,6 +24,7 @@ COMMANDS = {
     "runs": "List, show, retry, cancel and watch runs.",
     "reviews": "What people changed in the pre-annotations.",
     "datasets": "Freeze what was reviewed; show, check and export data sets.",
+    "models": "Model versions: who answers, who may, and who did.",
     "shapeworld": "The proving ground: measure the models on clips with known truth.",
     "train": "Retrain System 1 by GRPO, and serve the rewards for it.",
     "db": "The database's schema: upgrade, check.",

@@ -126,7 +126,7 @@ def _row(run: RunOut) -> tuple[object, ...]:
         run.project,
         run.video_key,
         shortened(run.instruction, 40),
-        run.status,
+        f"{run.status}, shadow" if run.shadow else run.status,
         _progress(run),
         shortened(run.outcome_reason or run.outcome_code),
     )

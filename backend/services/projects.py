@@ -60,7 +60,7 @@ def create_project(
         raise BadInput(f"a project's name has 1 to {MAX_NAME_CHARS} characters", code="bad_name")
     project_rows.lock_watch(session)
     _require_free(session, name)
-    project = Project(name=name, priority=priority, label_studio_project_id=label_studio_project_id)
+    project = Project(name=name, priority=priority, label_studio_project_id=label_studio_project_id, model_version=None)
     session.add(project)
     for source in dict.fromkeys(sources):
         _append_source(project, source)

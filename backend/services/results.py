@@ -47,7 +47,7 @@ def record(
     run.stage, run.stage_progress = None, 1.0
     runs.finish(run, annotation.status, annotation.outcome_code, None)
     session.flush()
-    if labeling.url is not None:
+    if labeling.url is not None and not run.shadow:
         open_publication(session, run)
 
 

@@ -20,7 +20,7 @@ from backend.domain.errors import Conflict, FenceLost, NotFound
 from backend.domain.runs import RETRYABLE, Mode, RunStatus, Stage, check_transition
 from backend.domain.text import storable
 from backend.ports import ObjectVersion
-from backend.services import outbox
+from backend.services import outbox, promotions
 from backend.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,8 @@ def claim(session: Session, run_id: int, worker: str, settings: WorkerSettings) 
     """Take the run for `settings.lease_s` seconds: if it is queued, or running with its lease over. None: not free.
 
     The attempt is counted here, in a transaction that ends before the work begins; a run that ended none of its
-    `settings.max_attempts` is quarantined instead of being claimed once more.
+    `settings.max_attempts` is quarantined instead of being claimed once more. With the first claim it is settled which
+    model version carries the run out.
     """
     try:
         run = repository.lock(session, run_id)
@@ -66,6 +67,12 @@ def claim(session: Session, run_id: int, worker: str, settings: WorkerSettings) 
     if expired and run.attempt >= settings.max_attempts:
         _quarantine(run, _silence(run))
         return None
+    # Of a run that somebody began with parts may be kept: it stays with its version.
+    unwanted = _settle_version(session, run) if run.fence == 0 or run.shadow else None
+    if unwanted is not None:
+        finish(run, RunStatus.CANCELLED, "superseded", unwanted)
+        session.flush()
+        return None
     check_transition(RunStatus(run.status), RunStatus.RUNNING)
     run.status = RunStatus.RUNNING
     run.attempt += 1
@@ -76,6 +83,22 @@ def claim(session: Session, run_id: int, worker: str, settings: WorkerSettings) 
     run.lease_expires_at = func.clock_timestamp() + timedelta(seconds=settings.lease_s)
     session.flush()
     return _claim_of(repository.get(session, run_id))
+
+
+def _settle_version(session: Session, run: Run) -> str | None:
+    """Settle which model version carries the run out: the one that answers at this moment, so that workers need not be
+    told of a new champion. Why the run is not wanted any more, or None: it is."""
+    wanted = promotions.version_of_claim(session, run)
+    if wanted is None:
+        return "its version challenges the champion no more"
+    if wanted != run.model_version_id:
+        if (twin := repository.twin_id(session, run, wanted)) is not None:
+            return f"run {twin} is the same with the version that answers now"
+        log.info("run %d is carried out with model version %d, not %d", run.id, wanted, run.model_version_id)
+        run.model_version_id = wanted
+        session.flush()
+        session.expire(run, ["model_version"])
+    return None
 
 
 def _claim_of(run: Run) -> Claim:
@@ -148,10 +171,15 @@ def postpone(session: Session, run_id: int, fence: int) -> None:
 
 
 def retry(session: Session, run_id: int) -> Run:
-    """Queue a run that failed, was quarantined or cancelled, with all attempts anew. Raises `NotFound`, `Conflict`."""
+    """Queue a run that failed, was quarantined or cancelled, with all attempts anew, for the version that answers now.
+
+    Raises `NotFound`, `Conflict`.
+    """
     run = repository.lock(session, run_id)
     if run.status not in RETRYABLE:
         raise Conflict(f"run {run_id} is {run.status}; only failed, quarantined or cancelled runs can be retried")
+    if (unwanted := _settle_version(session, run)) is not None:
+        raise Conflict(f"run {run_id} can't be retried: {unwanted}", code="superseded")
     run.attempt = 0
     video = video_rows.lock(session, run.video_id)
     if video.probe_status == "ok":

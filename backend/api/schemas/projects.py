@@ -2,9 +2,10 @@
 
 from datetime import datetime
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from backend.api.schemas.common import Row
+from backend.db.tables import ModelVersion
 from backend.domain.runs import Mode
 from backend.services.projects import MAX_INSTRUCTION_CHARS, MAX_NAME_CHARS, InstructionSpec, Source
 
@@ -53,6 +54,12 @@ class ProjectOut(Row):
     name: str
     priority: int
     label_studio_project_id: int | None
+    model_version: str | None = Field(None, description="the digest it is pinned to; none: it follows the champion")
     created_at: datetime
     sources: list[SourceOut]
     instructions: list[InstructionOut]
+
+    @field_validator("model_version", mode="before")
+    @classmethod
+    def _digest(cls, value: object) -> object:
+        return value.digest if isinstance(value, ModelVersion) else value

@@ -20,6 +20,7 @@ class RunOut(Row):
     instruction: str
     mode: Mode
     model_version: str
+    shadow: bool
     status: RunStatus
     stage: Stage | None
     stage_progress: float
@@ -37,7 +38,7 @@ class RunOut(Row):
 
 
 def _fields(run: Run) -> dict[str, Any]:
-    own = ("id", "video_id", "instruction_id", "status", "stage", "stage_progress", "attempt", "outcome_code",
+    own = ("id", "video_id", "instruction_id", "shadow", "status", "stage", "stage_progress", "attempt", "outcome_code",
            "outcome_reason", "created_at", "queued_at", "started_at", "finished_at")  # fmt: skip
     return {
         **{name: getattr(run, name) for name in own},

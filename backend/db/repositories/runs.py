@@ -8,7 +8,7 @@ from sqlalchemy import exists, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, joinedload, selectinload
 
-from backend.db.tables import Instruction, KeyframeRow, Project, Publication, Run, Video
+from backend.db.tables import Instruction, KeyframeRow, ModelVersion, Project, Publication, Run, Video
 from backend.domain.errors import NotFound
 from backend.domain.runs import PUBLISHABLE, RunStatus
 
@@ -19,6 +19,37 @@ def insert_missing(session: Session, rows: Sequence[dict[str, Any]]) -> Sequence
         return []
     statement = insert(Run).values(list(rows)).on_conflict_do_nothing(constraint="uq_runs_identity")
     return session.scalars(statement.returning(Run.id)).all()
+
+
+def answered(
+    session: Session, video_id: int, instruction_ids: Collection[int], config_digest: str, profile_name: str
+) -> set[int]:
+    """Which of the instructions have a run on the video, so configured, by any version of that profile."""
+    query = (
+        select(Run.instruction_id)
+        .join(ModelVersion, Run.model_version_id == ModelVersion.id)
+        .where(
+            Run.video_id == video_id,
+            Run.instruction_id.in_(list(instruction_ids)),
+            Run.config_digest == config_digest,
+            ~Run.shadow,
+            ModelVersion.profile_name == profile_name,
+        )
+    )
+    return set(session.scalars(query))
+
+
+def twin_id(session: Session, run: Run, model_version_id: int) -> int | None:
+    """The id of the run that this one would be with that version, if there is one."""
+    query = select(Run.id).where(
+        Run.video_id == run.video_id,
+        Run.instruction_id == run.instruction_id,
+        Run.model_version_id == model_version_id,
+        Run.config_digest == run.config_digest,
+        Run.shadow == run.shadow,
+        Run.id != run.id,
+    )
+    return session.scalar(query)
 
 
 def get(session: Session, run_id: int) -> Run:
@@ -148,6 +179,7 @@ def finished_without_publication(session: Session, project_id: int, target: str)
         .where(
             exists().where(Instruction.id == Run.instruction_id, Instruction.project_id == project_id),
             Run.status.in_(PUBLISHABLE),
+            ~Run.shadow,
             ~exists().where(Publication.run_id == Run.id, Publication.target == target),
         )
         .order_by(Run.id)

@@ -2,7 +2,7 @@
 
 from backend.db.tables.base import Base
 from backend.db.tables.datasets import Dataset, DatasetItemRow, SourceVideo
-from backend.db.tables.models import ModelVersion
+from backend.db.tables.models import ModelVersion, Promotion, VerdictRow
 from backend.db.tables.outbox import OutboxMessage, WorkerHeartbeat
 from backend.db.tables.projects import Instruction, Project, ProjectSource
 from backend.db.tables.reviews import (
@@ -18,6 +18,7 @@ from backend.db.tables.videos import Video
 
 __all__ = [
     "Base", "Dataset", "DatasetItemRow", "DetectionRow", "Instruction", "KeyframeRow", "MaskCorrectionRow", "MaskRow",
-    "ModelVersion", "OutboxMessage", "Project", "ProjectSource", "Publication", "Review", "ReviewFeed", "ReviewTask",
-    "ReviewVersion", "Run", "SourceVideo", "TrackCorrectionRow", "TrackRow", "Video", "WorkerHeartbeat",
+    "ModelVersion", "OutboxMessage", "Project", "ProjectSource", "Promotion", "Publication", "Review", "ReviewFeed",
+    "ReviewTask", "ReviewVersion", "Run", "SourceVideo", "TrackCorrectionRow", "TrackRow", "VerdictRow", "Video",
+    "WorkerHeartbeat",
 ]  # fmt: skip

@@ -5,17 +5,22 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from backend.db.tables.base import Base, CreatedAt, Id, Moment
+from backend.db.tables.models import ModelVersion
 
 
 class Project(Base):
+    """`model_version_id`: the version its runs are pinned to; None: they follow the champion of their profile."""
+
     __tablename__ = "projects"
 
     id: Mapped[Id]
     name: Mapped[str] = mapped_column(String(200), unique=True)
     priority: Mapped[int] = mapped_column(default=0)
     label_studio_project_id: Mapped[int | None]
+    model_version_id: Mapped[int | None] = mapped_column(ForeignKey("model_versions.id"))
     created_at: Mapped[CreatedAt]
 
+    model_version: Mapped[ModelVersion | None] = relationship()
     sources: Mapped[list["ProjectSource"]] = relationship(back_populates="project", order_by="ProjectSource.id")
     instructions: Mapped[list["Instruction"]] = relationship(back_populates="project", order_by="Instruction.id")
 

@@ -28,6 +28,9 @@ _STATUSES = "'queued', 'running', 'succeeded', 'no_target', 'failed', 'quarantin
 class Run(Base):
     """One instruction × one video × one model version × one pipeline configuration.
 
+    A `shadow` is a challenger's beside the champion's: never published. Which version a run has is settled when it
+    is first claimed; from then on it is the one that made everything in the row.
+
     `fence` grows by one with each claim; every write of a worker is conditional on it. `attempt` is committed before
     the work begins, so that a job that kills its worker ends in quarantine. `dispatched_at` is when a message for it
     was (or will be) last sent: a queued run that nobody took long after that is sent again.
@@ -35,7 +38,9 @@ class Run(Base):
 
     __tablename__ = "runs"
     __table_args__ = (
-        UniqueConstraint("video_id", "instruction_id", "model_version_id", "config_digest", name="uq_runs_identity"),
+        UniqueConstraint(
+            "video_id", "instruction_id", "model_version_id", "config_digest", "shadow", name="uq_runs_identity"
+        ),
         CheckConstraint(f"status IN ({_STATUSES})", name="status"),
         CheckConstraint("status <> 'running' OR lease_expires_at IS NOT NULL", name="running_has_lease"),
         CheckConstraint("status <> 'failed' OR outcome_reason IS NOT NULL", name="failed_has_reason"),
@@ -49,6 +54,7 @@ class Run(Base):
     model_version_id: Mapped[int] = mapped_column(ForeignKey("model_versions.id"), index=True)
     config: Mapped[dict[str, Any]] = mapped_column(JSONB)
     config_digest: Mapped[str] = mapped_column(String(64))
+    shadow: Mapped[bool] = mapped_column(server_default="false")
     created_at: Mapped[CreatedAt]
 
     status: Mapped[str] = mapped_column(String(16), server_default="queued")
