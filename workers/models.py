@@ -36,8 +36,9 @@ def pipeline_for(
             _loaded = None
             worker = container.settings.worker
             pipeline = load_pipeline(
-                spec.profile, PipelineSettings.model_validate(config), worker.torch_threads, worker.scratch_dir
-            )
+                spec.profile, PipelineSettings.model_validate(config), worker.torch_threads, worker.scratch_dir,
+                worker.scratch_bytes,
+            )  # fmt: skip
             _loaded = (model_digest, spec.config_digest, pipeline)
             log.info("models %s loaded in %.1f s", spec.profile.name, time.monotonic() - began)
         return _loaded[2]

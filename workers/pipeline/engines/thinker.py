@@ -38,6 +38,11 @@ class Thinker:
     def sample_rate_hz(self) -> int:
         return int(self.processor.feature_extractor.sampling_rate)
 
+    @property
+    def size_multiple_px(self) -> int:
+        pictures = self.processor.image_processor
+        return int(pictures.patch_size * pictures.merge_size)
+
     def _encode(self, prompts: Sequence[Prompt], min_pixels: int, max_pixels: int, fps: float | None) -> Any:
         text = [
             self.processor.apply_chat_template(
@@ -48,7 +53,9 @@ class Thinker:
         size = {"shortest_edge": min_pixels, "longest_edge": max_pixels}
         media: dict[str, Any] = {}
         if videos := [torch.from_numpy(p.video).permute(0, 3, 1, 2) for p in prompts if p.video is not None]:
-            media |= {"videos": videos, "videos_kwargs": {"fps": fps, "do_sample_frames": False, "size": size}}
+            resize = not any(p.video_is_sized for p in prompts)
+            sizing = {"size": size, "do_resize": resize}
+            media |= {"videos": videos, "videos_kwargs": {"fps": fps, "do_sample_frames": False, **sizing}}
         if images := [p.image for p in prompts if p.image is not None]:
             media |= {"images": images, "images_kwargs": {"size": size}}
         if audio := [p.audio for p in prompts if p.audio is not None]:
