@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from sqlalchemy.orm import Session
 
 from backend.db.repositories import checkpoints as repository
-from backend.domain.annotation import Box, Mask
 from backend.ports import CarriedMask, Way
 from backend.services import runs
 
@@ -34,11 +33,11 @@ def begin(
     came after. Raises `FenceLost`."""
     runs.lock_owned(session, run_id, fence)
     ways = repository.ways_of(session, run_id, round_index)
-    if not ways or any(way.plan != plan for way in ways):
+    if not ways or any(kept_plan != plan for kept_plan, _ in ways.values()):
         repository.delete_from_round(session, run_id, round_index)
         repository.add_ways(session, run_id, round_index, plan, steps)
         return {}
-    return {way.number: Way(way.steps, way.done, way.state) for way in ways if way.done}
+    return {number: way for number, (_, way) in ways.items() if way.done}
 
 
 def commit(
@@ -54,12 +53,7 @@ def masks(
     session: Session, run_id: int, round_index: int, detection: int, frames: range, size: tuple[int, int], limit: int
 ) -> list[CarriedMask]:
     """The first so many masks of a detection on those frames. `size`: the video's (width, height)."""
-    width, height = size
-    rows = repository.masks_of(session, run_id, round_index, detection, frames, limit)
-    return [
-        CarriedMask(detection, row[0], Mask(height, width, row[1], row[2], Box(*map(float, row[3:7]))), row[7])
-        for row in rows
-    ]
+    return repository.masks_of(session, run_id, round_index, detection, frames, size, limit)
 
 
 def counted(session: Session, run_id: int, round_index: int, detection: int) -> int:

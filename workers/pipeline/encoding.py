@@ -19,6 +19,8 @@ from workers.pipeline.frame_store import FrameStore
 #: Feature maps, their positions, and their sizes, as Meta's tracker takes them.
 Features = tuple[list[torch.Tensor], list[torch.Tensor], list[tuple[int, int]]]
 _Block = list[Features]
+#: Small models' features are kept of so many frames at most: what lies farther back is far from being asked for again.
+_CACHE_FRAMES = 256
 
 
 class Encodes(Protocol):
@@ -29,7 +31,8 @@ class Encodes(Protocol):
 
 
 class FrameEncoder:
-    """Features of the frames of one clip. What was dropped to stay within `cache_bytes` is encoded again."""
+    """Features of the frames of one clip. What was dropped to stay within `cache_bytes` and `_CACHE_FRAMES` is encoded
+    again."""
 
     def __init__(self, model: Encodes, frames: FrameStore, cache_bytes: int) -> None:
         self._model, self._frames, self._cache_bytes = model, frames, cache_bytes
@@ -96,7 +99,8 @@ class FrameEncoder:
             self._cache[block] = features
             self._bytes += _size_bytes(features)
             del self._coming[block]
-            while self._bytes > self._cache_bytes and len(self._cache) > 1:
+            room = max(1, _CACHE_FRAMES // self._size)
+            while len(self._cache) > 1 and (self._bytes > self._cache_bytes or len(self._cache) > room):
                 self._bytes -= _size_bytes(self._cache.popitem(last=False)[1])
         future.set_result(features)
 

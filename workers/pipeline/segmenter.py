@@ -10,6 +10,7 @@ so that another process can go on from there.
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
@@ -44,6 +45,9 @@ from sam2.build_sam import HF_MODEL_ID_TO_FILENAMES, build_sam2_video_predictor 
 PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: SAM's labels of the two corners of a box prompt.
 BOX_CORNERS = (2, 3)
+#: Few enough that there are batches for several cores, many enough that a batch isn't all overhead. Not a matter of how
+#: many cores there are: another batch is rounded otherwise.
+_CPU_ROWS = 8
 #: Counts up with every change of what a tracker's state means: older states are not gone on from.
 _STATE_FORM = 1
 
@@ -211,6 +215,11 @@ class Segmenter:
         return max(1, (os.cpu_count() or 1) // torch.get_num_threads())
 
     @property
+    def _rows(self) -> int:
+        """How many rows are a batch: an accelerator takes all at once, cores take batches beside each other."""
+        return _CPU_ROWS if self.device.type == "cpu" else sys.maxsize
+
+    @property
     def _near(self) -> int:
         """How many frames back the model reads features of memories."""
         return int((self.model.num_maskmem - 1) * self.model.memory_temporal_stride_for_eval)
@@ -223,16 +232,19 @@ class Segmenter:
     def _groups(
         self, prompts: Sequence[BoxPrompt], spans: Sequence[range], source_size: tuple[int, int]
     ) -> list[Group]:
-        """Prompts by frame and span, earliest first; boxes scaled to the model's square input."""
+        """Prompts by frame and span, earliest first, at most `_rows` together; boxes scaled to the model's square
+        input."""
         scale = [self.size_px / source_size[0], self.size_px / source_size[1]] * 2
         by_frame: dict[tuple[int, range], list[int]] = {}
         for row, (prompt, span) in enumerate(zip(prompts, spans, strict=True)):
             by_frame.setdefault((prompt.frame_index, span), []).append(row)
         groups = []
         for (frame_index, span), rows in sorted(by_frame.items(), key=lambda item: (item[0][0], item[0][1].start)):
-            corners = [prompts[r].box_xyxy_px for r in rows]
-            boxes = torch.tensor([[b.x1, b.y1, b.x2, b.y2] for b in corners]) * torch.tensor(scale)
-            groups.append(Group(frame_index, span, rows, boxes.to(self.device)))
+            for begin in range(0, len(rows), self._rows):
+                some = rows[begin : begin + self._rows]
+                corners = [prompts[r].box_xyxy_px for r in some]
+                boxes = torch.tensor([[b.x1, b.y1, b.x2, b.y2] for b in corners]) * torch.tensor(scale)
+                groups.append(Group(frame_index, span, some, boxes.to(self.device)))
         return groups
 
     def _step(

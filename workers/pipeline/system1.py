@@ -51,8 +51,8 @@ class System1:
         """(H, W, 3) uint8 RGB at the size at which the engine shows it to the model: so `choose` takes frames, and a
         clip's sampled frames needn't be held at source resolution."""
         bounds = {"min_pixels": self._profile.min_pixels, "max_pixels": self._profile.max_pixels}
-        resized = smart_resized(image[None], multiple_px=self._engine.size_multiple_px, **bounds)
-        return resized[0]
+        [resized] = smart_resized(image[None], multiple_px=self._engine.size_multiple_px, **bounds)
+        return np.asarray(resized, np.uint8)
 
     def choose(
         self, frames: NDArray[Any], sampling: Sampling, audio: NDArray[Any] | None, instruction: str, mode: Mode,

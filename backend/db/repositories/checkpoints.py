@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import psycopg
-from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
 from backend.db.tables import CarriedMaskRow, RunCheckpoint, RunWay
-from backend.ports import CarriedMask
+from backend.domain.annotation import Box, Mask
+from backend.ports import CarriedMask, Way
 
 _COPY = (
     "COPY carried_masks (run_id, round, detection, frame_index, counts, area, x1, y1, x2, y2, predicted_iou) FROM STDIN"
@@ -26,10 +27,11 @@ def set_decision(session: Session, run_id: int, decision: bytes) -> None:
     session.execute(row.on_conflict_do_update(index_elements=[RunCheckpoint.run_id], set_=values))
 
 
-def ways_of(session: Session, run_id: int, round_index: int) -> Sequence[Row[Any]]:
-    """(number, plan, steps, done, state) of each way of the round."""
+def ways_of(session: Session, run_id: int, round_index: int) -> dict[int, tuple[str, Way]]:
+    """The digest of its plan and how far it has come, of each way of the round, by number."""
     columns = (RunWay.number, RunWay.plan, RunWay.steps, RunWay.done, RunWay.state)
-    return session.execute(select(*columns).where(RunWay.run_id == run_id, RunWay.round == round_index)).all()
+    rows = session.execute(select(*columns).where(RunWay.run_id == run_id, RunWay.round == round_index))
+    return {number: (plan, Way(steps, done, state)) for number, plan, steps, done, state in rows}
 
 
 def add_ways(session: Session, run_id: int, round_index: int, plan: str, steps: Sequence[int]) -> None:
@@ -76,17 +78,21 @@ def copy_masks(session: Session, run_id: int, round_index: int, masks: Sequence[
 
 
 def masks_of(
-    session: Session, run_id: int, round_index: int, detection: int, frames: range, limit: int
-) -> Sequence[Row[Any]]:
-    """(frame_index, counts, area, x1, y1, x2, y2, predicted_iou) of the first so many on those frames, in order."""
-    table = CarriedMaskRow
+    session: Session, run_id: int, round_index: int, detection: int, frames: range, size: tuple[int, int], limit: int
+) -> list[CarriedMask]:
+    """The first so many masks of the detection on those frames, in order. `size`: the video's (width, height)."""
+    table, (width, height) = CarriedMaskRow, size
     columns = (table.frame_index, table.counts, table.area, table.x1, table.y1, table.x2, table.y2, table.predicted_iou)
-    return session.execute(
+    rows = session.execute(
         select(*columns)
         .where(*_of(run_id, round_index, detection), table.frame_index >= frames.start, table.frame_index < frames.stop)
         .order_by(table.frame_index)
         .limit(limit)
-    ).all()
+    )
+    return [
+        CarriedMask(detection, frame_index, Mask(height, width, counts, area, Box(x1, y1, x2, y2)), predicted_iou)
+        for frame_index, counts, area, x1, y1, x2, y2, predicted_iou in rows
+    ]
 
 
 def count_masks(session: Session, run_id: int, round_index: int, detection: int) -> int:
