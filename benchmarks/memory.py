@@ -3,8 +3,8 @@
 A small thing wanders over a small picture; its box on the middle frame is carried to both ends of the video, decoded
 as it goes, and its masks are read back from where they went. The model is the proving ground's segmenter at 64 px, so
 that what grows with the video would show beside it. Each length runs in a fresh process, whose peak is that of its
-resident set (VmHWM); Meta's `SAM2VideoPredictor` does the same at 500 frames, for comparison. Prints megabytes, and last
-one JSON line; the ratio is the peak at 10,000 frames over that at 500.
+resident set (VmHWM); Meta's `SAM2VideoPredictor` does the same at 500 frames, for comparison. Prints megabytes, and
+last one JSON line; the ratio is the peak at 10,000 frames over that at 500.
 """
 
 import json

@@ -1,9 +1,9 @@
 """Masks to COCO run lengths at 1080p, against `pycocotools`: `python -m benchmarks.rle`.
 
 Ours also finds area and box; the reference is `pycocotools.mask.encode` on the mask turned column by column, as it
-asks for. The bytes must be the same. Prints medians of repeats, the two in turn, in CPU time (each takes one core, and a
-busy machine interrupts the longer one more often), and last one JSON line; the ratio is that of the kind of mask where
-it is smallest, noise aside, which no segmenter makes.
+asks for. The bytes must be the same. Prints medians of repeats, the two in turn, in CPU time (each takes one core, and
+a busy machine interrupts the longer one more often), and last one JSON line; the ratio is that of the kind of mask
+where it is smallest, noise aside, which no segmenter makes.
 """
 
 import json
