@@ -96,7 +96,6 @@ class Clip:
                 pass
 
     def images(self, frame_indices: Sequence[int]) -> dict[int, NDArray[Any]]:
-        """Those frames at source resolution, in that order. Raises `UnreadableVideo`."""
-        missing = sorted(set(frame_indices) - set(self._kept))
-        found = dict(read_frames(self.path, self.probe, missing))
-        return {i: self._kept[i] if i in self._kept else found[i] for i in frame_indices}
+        """Those frames at source resolution, in that order; they are kept. Raises `UnreadableVideo`."""
+        self._kept |= read_frames(self.path, self.probe, sorted(set(frame_indices) - set(self._kept)))
+        return {i: self._kept[i] for i in frame_indices}
