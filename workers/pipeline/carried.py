@@ -57,7 +57,8 @@ class Carried(ByFrame[Value]):
         self._kept = OrderedDict[int, Value | None]()
 
     def between(self, begin: int, end: int | None) -> Iterator[tuple[int, Value]]:
-        frames = range(begin, self._frame_count if end is None else end)
+        # A stretch of a track may be open, and no frame number beyond the video is asked for.
+        frames = range(begin, self._frame_count if end is None else min(end, self._frame_count))
         return ((one.frame_index, self._part(one)) for one in self._checkpoints.masks(*self._place, frames))
 
     def __getitem__(self, frame_index: int) -> Value:

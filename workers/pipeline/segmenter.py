@@ -278,7 +278,9 @@ class Segmenter:
         _, _, ious, low_res, high_res, pointer, object_logits = heads
         self.model._encode_memory_in_output(vision, sizes, points, True, high_res, object_logits, current)
         if group.positions is None:
-            group.positions = [p[:1].clone() for p in current["maskmem_pos_enc"]]
+            # Meta's module lays them out otherwise the first time it is asked.
+            in_a_row = torch.contiguous_format
+            group.positions = [p[:1].clone(memory_format=in_a_row) for p in current["maskmem_pos_enc"]]
         self._remember(
             group, frame_index, reverse,
             {"obj_ptr": pointer.contiguous(), "maskmem_features": current["maskmem_features"].contiguous()},

@@ -20,7 +20,8 @@ from backend.services.runs import Claim
 from backend.settings import LabelStudioSettings
 from tests.factories import core
 from workers.checkpoints import RunCheckpoints
-from workers.pipeline.carried import Carried
+from workers.pipeline.carried import Carried, Stitched
+from workers.pipeline.linking import stretches
 
 pytestmark = pytest.mark.stack
 SIZE = (64, 48)
@@ -134,6 +135,8 @@ def test_masks_are_read_page_by_page_and_in_order(
     mapping = Carried(kept, 0, 0, 100, lambda one: one.mask)
     assert list(mapping) == list(range(0, 100, 3))
     assert dict(mapping.items()) == {frame: carried(0, frame).mask for frame in range(0, 100, 3)}
+    track = Stitched([(stretches([40])[0], mapping)])
+    assert list(track.items()) == list(mapping.items())
     assert mapping[9] == carried(0, 9).mask
     assert 10 not in mapping
     assert len(mapping) == 34
