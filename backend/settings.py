@@ -72,6 +72,12 @@ class WorkerSettings(Group):
     relay_interval_s: float = Field(1.0, gt=0)
     reap_interval_s: float = Field(5.0, gt=0)
     scratch_dir: Path | None = None
+    scratch_bytes: int = Field(
+        4 * 2**30, ge=0, description="room there for a video's frames at the segmenter's size; of a longer one a part"
+    )
+    chunk_frames: int = Field(
+        64, ge=1, description="masks are committed after so many frames of a way; a successor goes on from there"
+    )
     torch_threads: int | None = Field(None, ge=1, description="None: what the model profile says")
     resident_models: int = Field(
         1, ge=1, description="model versions kept in memory; with a challenger two save loading"

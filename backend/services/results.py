@@ -45,7 +45,7 @@ def record(
     run.reasoning, run.raw_output = clean.reasoning, clean.raw_output
     run.timings_s, run.warnings = annotation.timings_s, list(clean.warnings)
     run.stage, run.stage_progress = None, 1.0
-    runs.finish(run, annotation.status, annotation.outcome_code, None)
+    runs.finish(session, run, annotation.status, annotation.outcome_code, None)
     session.flush()
     if labeling.url is not None and not run.shadow:
         open_publication(session, run)

@@ -6,7 +6,7 @@ are frozen here. They are in this process (`Downstream`) or behind HTTP (`worker
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,7 +35,7 @@ class Found:
     what it became, by position. `tracks` is None where SAM2 wasn't asked."""
 
     boxes: tuple[tuple[Box, ...], ...]
-    tracks: tuple[dict[int, Mask], ...] | None
+    tracks: tuple[Mapping[int, Mask], ...] | None
 
 
 class Follows(Protocol):
@@ -66,7 +66,7 @@ class Downstream:
                 (keyframe, box) for keyframe, here in zip(keyframes, found, strict=True) for box in here
             )
         ]
-        tracks: list[list[dict[int, Mask]]] = [[] for _ in rollouts]
+        tracks: list[list[Mapping[int, Mask]]] = [[] for _ in rollouts]
         if detections:
             height, width = frames.shape[1:3]
             with FrameStore(len(frames), self._segmenter.size_px) as store:

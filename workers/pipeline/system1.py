@@ -4,15 +4,17 @@ Prompt and presentation follow Figures 1 and 2 of the appendix; the words live i
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from backend.domain.frames import Sampling
 from backend.domain.runs import Mode
 from backend.profiles import System1Profile
 from workers.pipeline.engines import Engine, Prompt
+from workers.pipeline.engines.media import smart_resized
 from workers.pipeline.parsing import System1Answer, parse_system1
 from workers.pipeline.prompts import load_template, neutralise
 
@@ -73,18 +75,25 @@ class System1:
         """The user's turn in words."""
         return self._asker.text(instruction, mode, duration_s, audio_duration_s, keyframes, seed)
 
+    def shown(self, image: NDArray[Any]) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB at the size at which the engine shows it to the model: so `choose` takes frames, and a
+        clip's sampled frames needn't be held at source resolution."""
+        bounds = {"min_pixels": self._profile.min_pixels, "max_pixels": self._profile.max_pixels}
+        [resized] = smart_resized(image[None], multiple_px=self._engine.size_multiple_px, **bounds)
+        return np.asarray(resized, np.uint8)
+
     def choose(
         self, frames: NDArray[Any], sampling: Sampling, audio: NDArray[Any] | None, instruction: str, mode: Mode,
         *, keyframes: int, seed: int,
     ) -> System1Result:  # fmt: skip
-        """Ask once. `frames`: (n, H, W, 3) uint8 RGB, the sampled frames; `audio`: float32 mono at the model's rate;
-        without it, the words are those for pictures alone."""
+        """Ask once. `frames`: (n, h, w, 3) uint8 RGB, the sampled frames as `shown`; `audio`: float32 mono at the
+        model's rate; without it, the words are those for pictures alone."""
         seconds = sampling.nominal_duration_s
         prompt = self._asker.prompt(
             frames, seconds, audio, self._engine.sample_rate_hz, instruction, mode, keyframes=keyframes, seed=seed
         )
         [completion] = self._engine.generate(
-            [prompt],
+            [replace(prompt, video_is_sized=True)],
             min_pixels=self._profile.min_pixels,
             max_pixels=self._profile.max_pixels,
             max_new_tokens=self._profile.max_new_tokens,

@@ -19,6 +19,7 @@ from backend.services.runs import Claim
 from backend.settings import PipelineSettings
 from workers import models, process
 from workers.app import app
+from workers.checkpoints import RunCheckpoints
 from workers.lease import Lease
 from workers.task import PremaskTask
 
@@ -67,7 +68,11 @@ def _work(task: PremaskTask, claim: Claim, lease: Lease) -> None:
         seed = PipelineSettings.model_validate(claim.config).seed
         with task.transaction() as session:
             probe = videos.stored_probe(session, claim.video_id)
-        annotation = pipeline.annotate(path, claim.instruction, claim.mode, seed=seed, probe=probe, on_stage=lease)
+        size = None if probe is None else (probe.width, probe.height)
+        checkpoints = None if size is None else RunCheckpoints(container, claim, size)
+        annotation = pipeline.annotate(
+            path, claim.instruction, claim.mode, seed=seed, probe=probe, on_stage=lease, checkpoints=checkpoints
+        )
     lease(Stage.RECORD, 0.0)
     began = time.perf_counter()
     image_keys = _upload_keyframes(task, claim.run_id, annotation)

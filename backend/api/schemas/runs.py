@@ -101,6 +101,9 @@ class RunDetail(RunOut):
     keyframes: list[KeyframeOut]
     tracks: list[TrackOut]
     publications: list[PublicationOut]
+    #: Of a running run: frames that the segmenter has carried and committed, over all its ways, and how many there are.
+    frames_done: int | None
+    frames_total: int | None
 
     @classmethod
     def of(cls, run: Run) -> "RunDetail":
@@ -111,6 +114,8 @@ class RunDetail(RunOut):
             keyframes=[KeyframeOut.model_validate(row) for row in run.keyframes],
             tracks=[TrackOut.model_validate(row) for row in run.tracks],
             publications=[PublicationOut.model_validate(row) for row in run.publications],
+            frames_done=sum(way.done for way in run.ways) if run.ways else None,
+            frames_total=sum(way.steps for way in run.ways) if run.ways else None,
         )
 
 

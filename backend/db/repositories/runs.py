@@ -62,7 +62,8 @@ def get(session: Session, run_id: int) -> Run:
 
 
 def get_whole(session: Session, run_id: int) -> Run:
-    """`get` with keyframes, detections, tracks and publications; without masks. Raises `NotFound`."""
+    """`get` with keyframes, detections, tracks, publications and the ways of the segmenter; without masks. Raises
+    `NotFound`."""
     query = (
         select(Run)
         .where(Run.id == run_id)
@@ -71,6 +72,7 @@ def get_whole(session: Session, run_id: int) -> Run:
             selectinload(Run.keyframes).selectinload(KeyframeRow.detections),
             selectinload(Run.tracks),
             selectinload(Run.publications),
+            selectinload(Run.ways),
         )
     )
     run = session.scalar(query)

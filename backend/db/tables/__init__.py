@@ -1,6 +1,7 @@
 """The tables, one module a noun. Importing this package fills `Base.metadata`."""
 
 from backend.db.tables.base import Base
+from backend.db.tables.checkpoints import CarriedMaskRow, RunCheckpoint, RunWay
 from backend.db.tables.datasets import Dataset, DatasetItemRow, SourceVideo
 from backend.db.tables.models import ModelVersion, Promotion, VerdictRow
 from backend.db.tables.outbox import OutboxMessage, WorkerHeartbeat
@@ -17,8 +18,8 @@ from backend.db.tables.runs import DetectionRow, KeyframeRow, MaskRow, Publicati
 from backend.db.tables.videos import Video
 
 __all__ = [
-    "Base", "Dataset", "DatasetItemRow", "DetectionRow", "Instruction", "KeyframeRow", "MaskCorrectionRow", "MaskRow",
-    "ModelVersion", "OutboxMessage", "Project", "ProjectSource", "Promotion", "Publication", "Review", "ReviewFeed",
-    "ReviewTask", "ReviewVersion", "Run", "SourceVideo", "TrackCorrectionRow", "TrackRow", "VerdictRow", "Video",
-    "WorkerHeartbeat",
+    "Base", "CarriedMaskRow", "Dataset", "DatasetItemRow", "DetectionRow", "Instruction", "KeyframeRow",
+    "MaskCorrectionRow", "MaskRow", "ModelVersion", "OutboxMessage", "Project", "ProjectSource", "Promotion",
+    "Publication", "Review", "ReviewFeed", "ReviewTask", "ReviewVersion", "Run", "RunCheckpoint", "RunWay",
+    "SourceVideo", "TrackCorrectionRow", "TrackRow", "VerdictRow", "Video", "WorkerHeartbeat",
 ]  # fmt: skip

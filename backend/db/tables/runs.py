@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from backend.db.tables.base import Base, CreatedAt, Id, Moment
+from backend.db.tables.checkpoints import RunWay
 from backend.db.tables.models import ModelVersion
 from backend.db.tables.projects import Instruction
 from backend.db.tables.videos import Video
@@ -82,6 +83,7 @@ class Run(Base):
     keyframes: Mapped[list["KeyframeRow"]] = relationship(order_by="KeyframeRow.position", viewonly=True)
     tracks: Mapped[list["TrackRow"]] = relationship(order_by="TrackRow.index", viewonly=True)
     publications: Mapped[list["Publication"]] = relationship(viewonly=True)
+    ways: Mapped[list[RunWay]] = relationship(viewonly=True)
 
 
 class KeyframeRow(Base):

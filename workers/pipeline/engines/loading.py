@@ -1,6 +1,5 @@
 """The two engines that a model profile asks for."""
 
-from backend.domain.errors import Misconfigured
 from backend.profiles import ModelProfile, ServerProfile, Weights
 from workers.pipeline.engines import Engine
 from workers.pipeline.engines.openai import OpenAIEngine
@@ -20,6 +19,4 @@ def load_engines(profile: ModelProfile) -> tuple[Engine, Engine]:
 
 
 def _engine(weights: Weights, server: ServerProfile | None, dtype: str, device: str) -> Engine:
-    if server is None and weights.source == "stored":
-        raise Misconfigured(f"the weights {weights.name} must be fetched before they can be loaded")
     return Thinker(weights, dtype, device) if server is None else OpenAIEngine(server)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from backend.domain.errors import Misconfigured
 from backend.profiles import Weights
 from workers.pipeline import torchvision_cpu
 from workers.pipeline.engines import Prompt
@@ -23,6 +24,8 @@ def located(weights: Weights) -> tuple[str, dict[str, Any]]:
     """Where transformers finds the weights, and with which options. Raises `Misconfigured` if they are not there."""
     if weights.source == "path":
         return str(weights.path), {}
+    if weights.source == "stored":
+        raise Misconfigured(f"the weights {weights.name} must be fetched before they can be loaded")
     return weights.name, {"revision": weights.revision or "main"}
 
 
@@ -48,7 +51,8 @@ def present(
     size = {"shortest_edge": min_pixels, "longest_edge": max_pixels}
     media: dict[str, Any] = {}
     if videos := [torch.from_numpy(p.video).permute(0, 3, 1, 2) for p in prompts if p.video is not None]:
-        media |= {"videos": videos, "videos_kwargs": {"fps": fps, "do_sample_frames": False, "size": size}}
+        sizing = {"size": size, "do_resize": not any(p.video_is_sized for p in prompts)}
+        media |= {"videos": videos, "videos_kwargs": {"fps": fps, "do_sample_frames": False, **sizing}}
     if images := [p.image for p in prompts if p.image is not None]:
         media |= {"images": images, "images_kwargs": {"size": size}}
     if audio := [p.audio for p in prompts if p.audio is not None]:

@@ -37,6 +37,11 @@ class Thinker:
     def sample_rate_hz(self) -> int:
         return int(self.processor.feature_extractor.sampling_rate)
 
+    @property
+    def size_multiple_px(self) -> int:
+        pictures = self.processor.image_processor
+        return int(pictures.patch_size * pictures.merge_size)
+
     def _encode(self, prompts: Sequence[Prompt], min_pixels: int, max_pixels: int, fps: float | None) -> Any:
         return present(self.processor, prompts, min_pixels=min_pixels, max_pixels=max_pixels, fps=fps)
 
