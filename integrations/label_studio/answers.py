@@ -15,7 +15,7 @@ from integrations.label_studio.annotation import layer_of
 from integrations.label_studio.config import read_config
 from integrations.label_studio.coordinates import frame_rate
 from integrations.label_studio.failures import NOT_THERE, translated
-from integrations.label_studio.prediction import prediction
+from integrations.label_studio.prediction import prediction, track_indices
 from integrations.label_studio.task_data import PAGE_FRAMES_FIELD
 
 #: Names and addresses of labelers are not ours to keep, their ids are; "a minute ago" is true for a minute.
@@ -69,8 +69,9 @@ def compared_layers(task: AnsweredTask, answer: Answer, item: PublicationItem) -
     rate, config = frame_rate(item.probe), read_config(task.config)
     pages = list(task.data[PAGE_FRAMES_FIELD])
     size, count = (item.probe.width, item.probe.height), item.probe.frame_count
-    sent = layer_of(prediction(item, config, rate, pages)["result"], size, count, pages)
-    return sent, layer_of(answer.raw["result"] or [], size, count, pages)
+    indices = track_indices(item)
+    sent = layer_of(prediction(item, config, rate, pages)["result"], size, count, pages, indices)
+    return sent, layer_of(answer.raw["result"] or [], size, count, pages, indices)
 
 
 def changed_tasks(client: Any, project_id: int, since: datetime | None) -> Iterator[tuple[int, datetime]]:

@@ -48,6 +48,20 @@ def prediction(
     }
 
 
+def track_indices(item: PublicationItem) -> dict[str, int]:
+    """Of each region of the item's prediction the index of its track."""
+    boxes = {_box_id(item, track): track.index for track in item.tracks}
+    return boxes | {_mask_id(item, track, frame): track.index for track in item.tracks for frame in track.masks}
+
+
+def _box_id(item: PublicationItem, track: PublicationTrack) -> str:
+    return f"run{item.run_id}-track{track.index}"
+
+
+def _mask_id(item: PublicationItem, track: PublicationTrack, frame: int) -> str:
+    return f"run{item.run_id}-track{track.index}-frame{frame}"
+
+
 def run_of(neighbors: object) -> int | None:
     """The run whose prediction this is, from the prediction's `neighbors`; None if it is not one of ours."""
     run_id = neighbors.get(_RUN_FIELD) if isinstance(neighbors, dict) else None
@@ -93,7 +107,7 @@ def _box_region(item: PublicationItem, track: PublicationTrack, label: str, rate
             {"frame": frame, "enabled": keyframe.visible, "rotation": 0, "time": frame / rate.fps, **percent}
         )
     region: dict[str, Any] = {
-        "id": f"run{item.run_id}-track{track.index}",
+        "id": _box_id(item, track),
         "type": "videorectangle",
         "from_name": BOX,
         "to_name": VIDEO,
@@ -113,7 +127,7 @@ def _mask_region(
     item: PublicationItem, track: PublicationTrack, label: str, page: int, frame: int, mask: Mask
 ) -> dict[str, Any]:
     region: dict[str, Any] = {
-        "id": f"run{item.run_id}-track{track.index}-frame{frame}",
+        "id": _mask_id(item, track, frame),
         "type": "bitmasklabels",
         "from_name": MASK,
         "to_name": PAGES,
