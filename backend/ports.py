@@ -1,12 +1,13 @@
 """The roles the services need filled from outside. Adapters in `integrations/` and `workers/` fill them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from backend.domain.annotation import Annotation, Mask, VideoProbe
+from backend.domain.corrected import Carry
 from backend.domain.corrections import Layer
 from backend.domain.runs import Mode, RunStatus, Stage
 from backend.domain.tracks import BoxKeyframe
@@ -63,6 +64,16 @@ class AnnotationPipeline(Protocol):
         Raises `BadInput` for what can't be annotated; malformed model output is a result, not an exception.
         """
 
+    def carry(
+        self,
+        video_path: Path,
+        probe: VideoProbe,
+        carries: Sequence[Carry],
+        on_progress: Callable[[float], None] = lambda _: None,
+    ) -> list[dict[int, Mask]]:
+        """What the segmenter makes of each prompt on the frames it speaks for, by frame index; no entry where nothing
+        is seen. Progress goes from 0 to 1. Raises `BadInput` where the file is not the video that was probed."""
+
 
 class JobQueue(Protocol):
     def send(self, task: str, queue: str, payload: Mapping[str, Any]) -> None:
@@ -99,7 +110,7 @@ class Answer:
 @dataclass(frozen=True, slots=True)
 class AnsweredTask:
     """A task with everything people made of it, read at one moment. `changed_at`: the tool's time of its last change;
-    `data` and `config` are what the tool needs to read the answers."""
+    `data` and `config` are what the tool needs to read the answers; they are kept with each answer."""
 
     project_id: int
     task_id: int
@@ -164,7 +175,8 @@ class PublicationTrack:
 
 @dataclass(frozen=True, slots=True)
 class PublicationItem:
-    """One run's result as the labeling tool is to show it. `video_uri` is `s3://bucket/key`."""
+    """One run's result, or a corrected layer of it, as the labeling tool is to show it. `video_uri` is
+    `s3://bucket/key`."""
 
     run_id: int
     video_id: int
@@ -179,3 +191,4 @@ class PublicationItem:
     pages: tuple[PublicationPage, ...]  # in the order they are shown
     tracks: tuple[PublicationTrack, ...]
     model_version: str
+    layer_id: int | None = None

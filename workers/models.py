@@ -55,7 +55,7 @@ def _profile_of(container: Container, model_digest: str, stored: dict[str, Any])
     return profile
 
 
-def preload(container: Container) -> None:
-    """Load what the next runs will ask for, so that the first needn't wait."""
+def present(container: Container) -> AnnotationPipeline:
+    """The pipeline of the settings: what the next runs will ask for, loaded at a worker's start."""
     spec = container.run_spec
-    pipeline_for(container, spec.profile.digest, spec.profile.model_dump(mode="json"), spec.config)
+    return pipeline_for(container, spec.profile.digest, spec.profile.model_dump(mode="json"), spec.config)

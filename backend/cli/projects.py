@@ -73,6 +73,25 @@ def show(name: Name, as_json: AsJson = False) -> None:
     _print([project], as_json, one=True)
 
 
+@app.command("set")
+def set_up(
+    name: Name,
+    show_corrected: Annotated[
+        bool | None,
+        typer.Option(
+            "--show-corrected/--no-show-corrected",
+            help="Send what corrections make of a result as a fresh prediction; annotations are never touched.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change a project's settings; what is not named stays."""
+    chosen = {"show_corrected": show_corrected}
+    with bootstrap().transaction() as session:
+        projects.set_up(session, name, **{name: value for name, value in chosen.items() if value is not None})
+    show(name, as_json)
+
+
 @app.command("add-instruction")
 def add_instruction(
     name: Name,

@@ -115,6 +115,15 @@ def connect(transaction: Transaction, tool: LabelingTool, name: str, labels: Seq
         return project
 
 
+def set_up(session: Session, name: str, **settings: bool | float) -> Project:
+    """Change settings of a project (`show_corrected`, …); those not named stay. Raises `NotFound`."""
+    project = project_rows.by_name(session, name)
+    for setting, value in settings.items():
+        setattr(project, setting, value)
+    session.flush()
+    return project
+
+
 def _require_free(session: Session, name: str) -> None:
     if project_rows.find(session, name) is not None:
         raise Conflict(f"there is a project {name!r} already", code="project_exists")

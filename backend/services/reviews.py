@@ -21,7 +21,8 @@ from backend.domain.corrections import Corrections, compare
 from backend.domain.errors import BadInput
 from backend.domain.text import storable, storable_json
 from backend.ports import Answer, AnsweredTask, LabelingTool
-from backend.services.publish import publication_item
+from backend.services import corrected
+from backend.services.publish import item_of
 from backend.services.results import target_of
 from backend.settings import StorageSettings
 
@@ -89,11 +90,15 @@ def _record_answer(
         review_id=review.id, number=1 if last is None else last.number + 1, digest=digest, changed_at=answer.changed_at,
         lead_time_s=answer.lead_time_s, skipped=answer.skipped, raw=storable_json(answer.raw),
         accepted=None if made is None else made.accepted, problem=None if problem is None else storable(problem),
+        context=None if made is None else storable_json({"data": dict(task.data), "config": task.config}),
     )  # fmt: skip
     session.add(version)
     session.flush()
     if made is not None:
         repository.add_corrections(session, version, made)
+    if made is not None and not made.accepted:
+        assert publication is not None
+        corrected.open_layer(session, version.id, publication.run_id)
     return True
 
 
@@ -106,8 +111,7 @@ def _corrections(
     if publication is None or answer.skipped:
         return None, None
     try:
-        item = publication_item(session, run_rows.get_whole(session, publication.run_id), storage)
-        return compare(*tool.layers(task, answer, item)), None
+        return compare(*tool.layers(task, answer, item_of(session, publication, storage))), None
     except BadInput as error:
         return None, str(error)
 

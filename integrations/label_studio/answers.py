@@ -41,7 +41,9 @@ def read_task(client: Any, project_id: int, task_id: int) -> AnsweredTask | None
     if answers:
         with translated(f"reading its project {project_id}"):
             config = client.projects.get(project_id).label_config or ""
-    return AnsweredTask(project_id, task_id, _moment(task.updated_at), answers, dict(task.data), config)
+    # Of the data only what `compared_layers` reads: it is kept with every answer.
+    pages = {PAGE_FRAMES_FIELD: task.data[PAGE_FRAMES_FIELD]} if PAGE_FRAMES_FIELD in task.data else {}
+    return AnsweredTask(project_id, task_id, _moment(task.updated_at), answers, pages, config)
 
 
 def _answer(annotation: dict[str, Any]) -> Answer:

@@ -24,7 +24,7 @@ from integrations.label_studio.coordinates import (
 #: names. So all that are to be shown carry the same; the model behind each is in our database and beside the video.
 CURRENT = "premask"
 #: `neighbors` is free JSON that the open-source edition keeps and does not use: by it a repeat finds the prediction.
-_RUN_FIELD = "premask_run"
+_RUN_FIELD, _LAYER_FIELD = "premask_run", "premask_layer"
 
 
 def prediction(
@@ -44,7 +44,7 @@ def prediction(
         "result": result,
         "score": sum(scores) / len(scores) if scores else None,
         "model_version": CURRENT,
-        "neighbors": {_RUN_FIELD: item.run_id},
+        "neighbors": {_RUN_FIELD: item.run_id, **({} if item.layer_id is None else {_LAYER_FIELD: item.layer_id})},
     }
 
 
@@ -62,15 +62,19 @@ def _mask_id(item: PublicationItem, track: PublicationTrack, frame: int) -> str:
     return f"run{item.run_id}-track{track.index}-frame{frame}"
 
 
-def run_of(neighbors: object) -> int | None:
-    """The run whose prediction this is, from the prediction's `neighbors`; None if it is not one of ours."""
-    run_id = neighbors.get(_RUN_FIELD) if isinstance(neighbors, dict) else None
-    return run_id if isinstance(run_id, int) else None
+def origin_of(neighbors: object) -> tuple[int, int | None] | None:
+    """The run and the corrected layer whose prediction this is, from the prediction's `neighbors`; None if it is not
+    one of ours."""
+    if not isinstance(neighbors, dict) or not isinstance(run_id := neighbors.get(_RUN_FIELD), int):
+        return None
+    layer_id = neighbors.get(_LAYER_FIELD)
+    return run_id, layer_id if isinstance(layer_id, int) else None
 
 
-def superseded_version(run_id: int) -> str:
-    """The `model_version` of a prediction after a later run's took its place."""
-    return f"{CURRENT}, superseded (run {run_id})"
+def superseded_version(run_id: int, layer_id: int | None) -> str:
+    """The `model_version` of a prediction after a later one took its place."""
+    which = f"run {run_id}" if layer_id is None else f"run {run_id}, correction {layer_id}"
+    return f"{CURRENT}, superseded ({which})"
 
 
 def box_keyframes_of(region: Mapping[str, Any], width: int, height: int) -> list[BoxKeyframe]:

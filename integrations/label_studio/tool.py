@@ -19,7 +19,7 @@ from integrations.label_studio.answers import changed_tasks, compared_layers, re
 from integrations.label_studio.config import label_values, labeling_config, read_config
 from integrations.label_studio.coordinates import frame_rate
 from integrations.label_studio.failures import translated
-from integrations.label_studio.prediction import CURRENT, prediction, run_of, superseded_version
+from integrations.label_studio.prediction import CURRENT, origin_of, prediction, superseded_version
 from integrations.label_studio.storages import ensure_cors, ensure_storages
 from integrations.label_studio.task_data import (
     KEY_FIELD,
@@ -107,7 +107,7 @@ class LabelStudioTool:
         body = prediction(item, config, rate, data[PAGE_FRAMES_FIELD])
         check_prediction(body, config, item.probe.frame_count, len(data[PAGE_FRAMES_FIELD]))
         task_id = self._ensure_task(project_id, data, existing)
-        prediction_id = self._ensure_prediction(task_id, item.run_id, body)
+        prediction_id = self._ensure_prediction(task_id, (item.run_id, item.layer_id), body)
         if project.model_version != CURRENT:
             # Label Studio refuses a version that no prediction has yet.
             with translated(f"choosing what its project {project_id} shows"):
@@ -179,21 +179,22 @@ class LabelStudioTool:
                 self._client.tasks.update(str(task_id), data=data)
         return task_id
 
-    def _ensure_prediction(self, task_id: int, run_id: int, body: dict[str, Any]) -> int:
-        """The run's prediction, and no other of ours is shown: of two Label Studio would take the older one."""
+    def _ensure_prediction(self, task_id: int, origin: tuple[int, int | None], body: dict[str, Any]) -> int:
+        """The prediction of that run and layer, and no other of ours is shown: of two Label Studio would take the older
+        one."""
         with translated(f"looking at the predictions of its task {task_id}"):
             known = self._client.predictions.list(task=task_id)
-        ours = [int(p.id) for p in known if run_of(p.neighbors) == run_id]
+        ours = [int(p.id) for p in known if origin_of(p.neighbors) == origin]
         if ours:
             prediction_id = min(ours)
         else:
             with translated(f"adding a prediction to its task {task_id}"):
                 prediction_id = int(self._client.predictions.create(task=task_id, **body).id)
         for other in known:
-            earlier_run = run_of(other.neighbors)
-            if earlier_run not in (None, run_id) and other.model_version == CURRENT:
+            earlier = origin_of(other.neighbors)
+            if earlier is not None and earlier != origin and other.model_version == CURRENT:
                 with translated(f"superseding the prediction {other.id}"):
-                    self._client.predictions.update(int(other.id), model_version=superseded_version(earlier_run))
+                    self._client.predictions.update(int(other.id), model_version=superseded_version(*earlier))
         return prediction_id
 
 

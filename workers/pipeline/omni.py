@@ -6,7 +6,7 @@ identity across keyframes (`linking`), a streaming segmenter, and honest ends wh
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.domain.annotation import Annotation, Detection, Keyframe, Track, VideoProbe
+from backend.domain.annotation import Annotation, Detection, Keyframe, Mask, Track, VideoProbe
+from backend.domain.corrected import Carry
 from backend.domain.frames import Sampling, sample_uniformly
 from backend.domain.runs import Mode, RunStatus, Stage
 from backend.ports import StageListener
@@ -29,7 +30,7 @@ from workers.pipeline.engines.loading import load_engines
 from workers.pipeline.frame_store import FrameStore
 from workers.pipeline.linking import LinkedTrack, corroborated
 from workers.pipeline.parsing import Moment
-from workers.pipeline.segmenter import BoxPrompt, Propagation, Segmenter
+from workers.pipeline.segmenter import BoxPrompt, MaskPrompt, Prompt, Propagation, Segmenter
 from workers.pipeline.system1 import System1, System1Result
 from workers.pipeline.system2 import GroundedBox, System2
 
@@ -119,6 +120,25 @@ class OmniPipeline:
         with progress.stage(Stage.LINK):
             linked = self._believe(looked, prompts, tracks, progress)
         return self._assemble(probe, seed, chosen, looked, linked, propagations, sampled, progress)
+
+    def carry(
+        self,
+        video_path: Path,
+        probe: VideoProbe,
+        carries: Sequence[Carry],
+        on_progress: Callable[[float], None] = lambda _: None,
+    ) -> list[dict[int, Mask]]:
+        """The segmenter alone: see `AnnotationPipeline.carry`."""
+        prompts = [_prompt(carry) for carry in carries]
+        with FrameStore(probe.frame_count, self.segmenter.size_px, self._scratch_dir) as store:
+            self._decode(video_path, probe, Sampling((), 1.0), store, _Progress(None))
+            found = self.segmenter.propagate(
+                store, prompts, (probe.width, probe.height), on_progress, [carry.span for carry in carries]
+            )
+        return [
+            {frame: mask for frame, mask in propagation.masks.items() if frame in carry.frames}
+            for carry, propagation in zip(carries, found, strict=True)
+        ]
 
     def choose(
         self, video_path: Path, instruction: str, mode: Mode, *, seed: int = 0
@@ -250,6 +270,12 @@ class OmniPipeline:
             "seed": seed,
             "trained_on": {role: weights.trained_on for role, weights in parts.items()},
         }
+
+
+def _prompt(carry: Carry) -> Prompt:
+    if isinstance(carry.prompt, Mask):
+        return MaskPrompt(carry.frame_index, carry.prompt)
+    return BoxPrompt(carry.frame_index, carry.prompt)
 
 
 def _keyframes(

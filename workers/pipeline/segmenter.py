@@ -186,9 +186,7 @@ class Segmenter:
         """How many frames back the model reads memories."""
         return int(max(self.model.max_obj_ptrs_in_encoder, self.model.num_maskmem))
 
-    def _groups(
-        self, prompts: Sequence[Prompt], spans: Sequence[range], source_size: tuple[int, int]
-    ) -> list[Group]:
+    def _groups(self, prompts: Sequence[Prompt], spans: Sequence[range], source_size: tuple[int, int]) -> list[Group]:
         """Prompts of one kind by frame and span, earliest first, at the model's square input."""
         by_frame: dict[tuple[int, range, bool], list[int]] = {}
         for row, (prompt, span) in enumerate(zip(prompts, spans, strict=True)):

@@ -18,8 +18,8 @@ _PROGRESS_EVERY_S = 0.1
 @dataclass(slots=True)
 class Group:
     """The prompts of one frame that are carried equally far: rows of one batch, all boxes or all masks. `rows` are
-    indices into the caller's prompts; `ahead` are the first memories of the way forward: the way back begins with them behind it, as in Meta's
-    predictor."""
+    indices into the caller's prompts; `ahead` are the first memories of the way forward: the way back begins with them
+    behind it, as in Meta's predictor."""
 
     frame_index: int
     span: range

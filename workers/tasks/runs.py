@@ -19,7 +19,7 @@ from backend.services.runs import Claim
 from backend.settings import PipelineSettings
 from workers import models, process
 from workers.app import app
-from workers.lease import Lease
+from workers.lease import RunLease
 from workers.task import PremaskTask
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def annotate(self: PremaskTask, run_id: int) -> None:
         log.info("not free, or done")
         return
     try:
-        with Lease(self.container, claim) as lease:
+        with RunLease(self.container, claim) as lease:
             _work(self, claim, lease)
     except BadInput as error:
         with self.transaction() as session:
@@ -53,7 +53,7 @@ def annotate(self: PremaskTask, run_id: int) -> None:
         raise
 
 
-def _work(task: PremaskTask, claim: Claim, lease: Lease) -> None:
+def _work(task: PremaskTask, claim: Claim, lease: RunLease) -> None:
     container = task.container
     log.info("attempt %d at s3://%s/%s", claim.attempt, claim.object_version.bucket, claim.object_version.key)
     with process.scratch(container.settings.worker) as folder:

@@ -3,7 +3,15 @@
 from fastapi import APIRouter
 
 from backend.api.deps import TheContainer, TheSession
-from backend.api.schemas.projects import InstructionIn, InstructionOut, ProjectIn, ProjectOut, SourceIn, SourceOut
+from backend.api.schemas.projects import (
+    InstructionIn,
+    InstructionOut,
+    ProjectChange,
+    ProjectIn,
+    ProjectOut,
+    SourceIn,
+    SourceOut,
+)
 from backend.db.repositories import projects as rows
 from backend.services import projects
 
@@ -34,6 +42,11 @@ def make_project(body: ProjectIn, container: TheContainer) -> ProjectOut:
         spec=container.run_spec,
     )
     return ProjectOut.model_validate(project)
+
+
+@router.patch("/{name}")
+def change_project(name: str, body: ProjectChange, session: TheSession) -> ProjectOut:
+    return ProjectOut.model_validate(projects.set_up(session, name, **body.model_dump(exclude_none=True)))
 
 
 @router.post("/{name}/instructions", status_code=201)

@@ -34,6 +34,14 @@ class ProjectIn(BaseModel):
     priority: int = Field(0, ge=-1000, le=1000)
 
 
+class ProjectChange(BaseModel):
+    """What is left out stays as it is."""
+
+    show_corrected: bool | None = Field(
+        None, description="send what corrections make of a result as a fresh prediction"
+    )
+
+
 class SourceOut(Row):
     id: int
     bucket: str
@@ -53,6 +61,7 @@ class ProjectOut(Row):
     name: str
     priority: int
     label_studio_project_id: int | None
+    show_corrected: bool
     created_at: datetime
     sources: list[SourceOut]
     instructions: list[InstructionOut]

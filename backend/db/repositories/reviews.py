@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, selectinload
 
 from backend.db.tables import (
+    CorrectedLayer,
     MaskCorrectionRow,
     Project,
     Publication,
@@ -114,7 +115,12 @@ def of_run(session: Session, run_id: int) -> Sequence[Review]:
         select(Review)
         .join(Publication, Review.publication_id == Publication.id)
         .where(Publication.run_id == run_id)
-        .options(versions.selectinload(ReviewVersion.tracks), versions.selectinload(ReviewVersion.masks))
+        .options(
+            versions.selectinload(ReviewVersion.tracks),
+            versions.selectinload(ReviewVersion.masks),
+            versions.selectinload(ReviewVersion.layer).selectinload(CorrectedLayer.tracks),
+            versions.selectinload(ReviewVersion.layer).selectinload(CorrectedLayer.model),
+        )
         .order_by(Review.target, Review.annotation_id)
     )
     return session.scalars(query).all()

@@ -1,6 +1,7 @@
 """The tables, one module a noun. Importing this package fills `Base.metadata`."""
 
 from backend.db.tables.base import Base
+from backend.db.tables.corrected import CorrectedLayer, CorrectedMaskRow, CorrectedTrackRow
 from backend.db.tables.models import ModelVersion
 from backend.db.tables.outbox import OutboxMessage, WorkerHeartbeat
 from backend.db.tables.projects import Instruction, Project, ProjectSource
@@ -16,7 +17,8 @@ from backend.db.tables.runs import DetectionRow, KeyframeRow, MaskRow, Publicati
 from backend.db.tables.videos import Video
 
 __all__ = [
-    "Base", "DetectionRow", "Instruction", "KeyframeRow", "MaskCorrectionRow", "MaskRow", "ModelVersion",
-    "OutboxMessage", "Project", "ProjectSource", "Publication", "Review", "ReviewFeed", "ReviewTask", "ReviewVersion",
-    "Run", "TrackCorrectionRow", "TrackRow", "Video", "WorkerHeartbeat",
+    "Base", "CorrectedLayer", "CorrectedMaskRow", "CorrectedTrackRow", "DetectionRow", "Instruction", "KeyframeRow",
+    "MaskCorrectionRow", "MaskRow", "ModelVersion", "OutboxMessage", "Project", "ProjectSource",
+    "Publication", "Review", "ReviewFeed", "ReviewTask", "ReviewVersion", "Run", "TrackCorrectionRow", "TrackRow", "Video",
+    "WorkerHeartbeat",
 ]  # fmt: skip

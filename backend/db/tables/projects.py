@@ -1,6 +1,6 @@
 """Projects: which parts of storage they watch, and what they ask of every video there."""
 
-from sqlalchemy import CheckConstraint, ForeignKey, String, Text, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, String, Text, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -14,6 +14,8 @@ class Project(Base):
     name: Mapped[str] = mapped_column(String(200), unique=True)
     priority: Mapped[int] = mapped_column(default=0)
     label_studio_project_id: Mapped[int | None]
+    #: Whether what corrections make of a result is sent to the labeling tool as a fresh prediction.
+    show_corrected: Mapped[bool] = mapped_column(server_default=text("false"))
     created_at: Mapped[CreatedAt]
 
     sources: Mapped[list["ProjectSource"]] = relationship(back_populates="project", order_by="ProjectSource.id")

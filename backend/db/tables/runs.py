@@ -151,17 +151,21 @@ class MaskRow(Base):
 
 
 class Publication(Base):
-    """What was pushed where. `target` names the tool and its project, as `label_studio:<project id>`."""
+    """What was pushed where. `target` names the tool and its project, as `label_studio:<project id>`; `layer_id`: the
+    corrected layer that was pushed, null for the run's own result."""
 
     __tablename__ = "publications"
     __table_args__ = (
-        UniqueConstraint("run_id", "target"),
+        UniqueConstraint("run_id", "target", "layer_id", postgresql_nulls_not_distinct=True),
         CheckConstraint("state IN ('pending', 'published', 'failed')", name="state"),
     )
 
     id: Mapped[Id]
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
     target: Mapped[str] = mapped_column(String(200))
+    layer_id: Mapped[int | None] = mapped_column(
+        ForeignKey("corrected_layers.id", ondelete="CASCADE", use_alter=True), index=True
+    )
     state: Mapped[str] = mapped_column(String(16), server_default="pending", index=True)
     task_id: Mapped[int | None] = mapped_column(BigInteger)
     prediction_id: Mapped[int | None] = mapped_column(BigInteger)
