@@ -14,6 +14,7 @@ from backend.ports import LabelingTool
 from backend.profiles import ModelProfile, load_profile
 from backend.services import outbox
 from backend.services.ingest import RunSpec
+from backend.services.outages import GuardedTool
 from backend.settings import Settings, get_settings
 from integrations.broker.celery import CeleryQueue
 from integrations.label_studio.tool import LabelStudioTool
@@ -54,9 +55,10 @@ class Container:
     @cached_property
     def labeling_tool(self) -> LabelingTool | None:
         """None where no labeling tool is configured."""
-        if self.settings.label_studio.url is None:
+        labeling = self.settings.label_studio
+        if labeling.url is None:
             return None
-        return LabelStudioTool(self.settings.label_studio, self.settings.storage)
+        return GuardedTool(self.sessions, LabelStudioTool(labeling, self.settings.storage), labeling.timeout_s)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:

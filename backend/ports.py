@@ -120,6 +120,14 @@ class AnsweredTask:
     config: str
 
 
+#: Codes of what a labeling tool raises: it wants to be asked less often; it failed, perhaps at this one thing; its
+#: project was deleted; its project can't show what we send (another's, or somebody changed its configuration).
+LABELING_BUSY = "labeling_tool_busy"
+LABELING_ERROR = "labeling_tool_error"
+PROJECT_GONE = "labeling_project_gone"
+PROJECT_WRONG = "labeling_project_wrong"
+
+
 class LabelingTool(Protocol):
     def ensure_project(self, name: str, labels: list[str], buckets: list[str]) -> int:
         """Create the tool's project of that name, or bring the one we made back to what it should be; its id.

@@ -20,7 +20,14 @@ from backend.domain.errors import BadInput, Misconfigured, PremaskError, Service
 from backend.domain.runs import PUBLISHABLE, Mode, RunStatus
 from backend.domain.text import storable
 from backend.domain.tracks import BoxKeyframe
-from backend.ports import LabelingTool, PublicationItem, PublicationPage, PublicationTrack, PublishedTask
+from backend.ports import (
+    LABELING_ERROR,
+    LabelingTool,
+    PublicationItem,
+    PublicationPage,
+    PublicationTrack,
+    PublishedTask,
+)
 from backend.services.videos import probe_of
 from backend.settings import LabelStudioSettings, StorageSettings
 
@@ -103,7 +110,8 @@ def _carry_out(factory: SessionFactory, labeling_tool: LabelingTool, order: _Ord
         return
     except (ServiceUnavailable, Misconfigured) as error:
         if _note_failure(factory, order.publication_id, error, max_attempts):
-            raise ServiceUnavailable(str(error)) from error
+            after_s = error.retry_after_s if isinstance(error, ServiceUnavailable) else None
+            raise ServiceUnavailable(str(error), retry_after_s=after_s) from error
         return
     _note_success(factory, order, published)
 
@@ -124,7 +132,7 @@ def _note_failure(factory: SessionFactory, publication_id: int, error: PremaskEr
         publication = repository.lock_pending(session, publication_id)
         if publication is None:
             return False
-        if error.code in (ServiceUnavailable.code, Misconfigured.code):
+        if error.code != LABELING_ERROR:
             publication.attempts -= 1
         elif publication.attempts >= max_attempts:
             _fail(publication, error)

@@ -64,14 +64,15 @@ def target_of(label_studio_project_id: int) -> str:
     return f"label_studio:{label_studio_project_id}"
 
 
-def postpone_publication(session: Session, run_id: int) -> None:
-    """Try later: soon if the labeling tool is out, which costs no attempt; ever later the more often it refused.
+def postpone_publication(session: Session, run_id: int, after_s: float | None = None) -> None:
+    """Try later: soon if the labeling tool is out, which costs no attempt; ever later the more often it refused; not
+    before `after_s` seconds.
 
     Two messages become one.
     """
     for publication in repository.lock_pending_publications(session, run_id):
         delay_s = min(runs.RETRY_LONGEST_S, runs.OUTAGE_WAIT_S * 2**publication.attempts)
-        outbox.dispatch_publication(session, publication, delay_s)
+        outbox.dispatch_publication(session, publication, max(delay_s, after_s or 0.0))
 
 
 def load_annotation(session: Session, run_id: int) -> Annotation:

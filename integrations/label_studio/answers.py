@@ -10,7 +10,7 @@ from typing import Any
 
 from backend.domain.corrections import Layer
 from backend.domain.errors import BadInput
-from backend.ports import Answer, AnsweredTask, PublicationItem
+from backend.ports import PROJECT_GONE, Answer, AnsweredTask, PublicationItem
 from integrations.label_studio.annotation import layer_of
 from integrations.label_studio.config import read_config
 from integrations.label_studio.coordinates import frame_rate
@@ -83,7 +83,7 @@ def changed_tasks(client: Any, project_id: int, since: datetime | None) -> Itera
         moment = since.isoformat().replace("+00:00", "Z")
         items.append({"filter": "filter:tasks:updated_at", "operator": "greater", "value": moment, "type": "Datetime"})
     query = {"filters": {"conjunction": "and", "items": items}, "ordering": ["tasks:updated_at"]}
-    with translated(f"listing what changed in its project {project_id}"):
+    with translated(f"listing what changed in its project {project_id}", PROJECT_GONE):
         found = client.tasks.list(
             project=project_id, query=json.dumps(query), include="id,updated_at", page_size=_PAGE, resolve_uri=False
         )

@@ -12,8 +12,8 @@ from functools import cached_property
 from typing import Any
 
 from backend.domain.corrections import Layer
-from backend.domain.errors import Misconfigured
-from backend.ports import Answer, AnsweredTask, PublicationItem, PublishedTask
+from backend.domain.errors import BadInput, Misconfigured
+from backend.ports import PROJECT_GONE, PROJECT_WRONG, Answer, AnsweredTask, PublicationItem, PublishedTask
 from backend.settings import LabelStudioSettings, StorageSettings
 from integrations.label_studio.answers import changed_tasks, compared_layers, read_task
 from integrations.label_studio.config import label_values, labeling_config, read_config
@@ -57,10 +57,12 @@ class LabelStudioTool:
         # The SDK takes a second to import (it brings pandas): only who talks to Label Studio pays for it.
         from label_studio_sdk import LabelStudio
 
-        # A retry inside the SDK could create twice; our own retries look first.
-        return LabelStudio(  # type: ignore[no-untyped-call]
-            base_url=self._url, api_key=self._key.get_secret_value(), timeout=self._timeout_s, max_retries=0
-        )
+        # It refuses a personal access token that has expired. A retry inside the SDK could create twice; our own
+        # retries look first.
+        with translated("taking its key"):
+            return LabelStudio(  # type: ignore[no-untyped-call]
+                base_url=self._url, api_key=self._key.get_secret_value(), timeout=self._timeout_s, max_retries=0
+            )
 
     def ensure_project(self, name: str, labels: list[str], buckets: list[str]) -> int:
         project_id = self._find_project(name)
@@ -102,6 +104,12 @@ class LabelStudioTool:
         rate = frame_rate(item.probe)
         project = self._project(project_id)
         config = read_config(project.label_config or "")
+        if not config.box_labels and not config.mask_labels:
+            raise BadInput(
+                f"Label Studio's project {project_id} ({project.title!r}) has none of our controls: it is another one, "
+                "or its labeling configuration was replaced; `premask projects connect` mends it",
+                code=PROJECT_WRONG,
+            )
         existing = self._find_task(project_id, task_key(item))
         data = task_data(item, rate, existing[1] if existing else None)
         body = prediction(item, config, rate, data[PAGE_FRAMES_FIELD])
@@ -142,7 +150,7 @@ class LabelStudioTool:
             self._client.projects.update(project_id, **changes)
 
     def _project(self, project_id: int) -> Any:
-        with translated(f"reading its project {project_id}"):
+        with translated(f"reading its project {project_id}", PROJECT_GONE):
             return self._client.projects.get(project_id)
 
     def _find_task(self, project_id: int, key: str) -> tuple[int, dict[str, Any]] | None:

@@ -1,4 +1,4 @@
-"""Corrected layers, with tracks and masks of their own; a publication may be of one."""
+"""Corrected layers, with tracks and masks of their own; a publication may be of one. How the labeling tool is doing."""
 
 from collections.abc import Sequence
 
@@ -114,6 +114,21 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("track_id", "frame_index", name=op.f("pk_corrected_masks")),
     )
     op.execute(MASKS)
+    op.create_table(
+        "labeling_states",
+        sa.Column("target", sa.String(length=200), nullable=False),
+        sa.Column("state", sa.String(length=16), server_default="ok", nullable=False),
+        sa.Column("since", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("failures", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("detail", sa.Text(), nullable=True),
+        sa.Column("next_try_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("probing_until", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint(
+            "state IN ('ok', 'away', 'busy', 'failing', 'key_refused', 'project_gone', 'project_wrong')",
+            name=op.f("ck_labeling_states_state"),
+        ),
+        sa.PrimaryKeyConstraint("target", name=op.f("pk_labeling_states")),
+    )
     op.add_column("publications", sa.Column("layer_id", sa.BigInteger(), nullable=True))
     op.create_foreign_key(
         op.f("fk_publications_layer_id"), "publications", "corrected_layers", ["layer_id"], ["id"], ondelete="CASCADE"
@@ -131,6 +146,7 @@ def downgrade() -> None:
     op.drop_constraint(op.f("uq_publications_run_id_target_layer_id"), "publications", type_="unique")
     op.create_unique_constraint(op.f("uq_publications_run_id_target"), "publications", ["run_id", "target"])
     op.drop_column("publications", "layer_id")
+    op.drop_table("labeling_states")
     op.execute("DROP VIEW corrected_layer_masks")
     for table in ("corrected_masks", "corrected_tracks", "corrected_layers"):
         op.drop_table(table)

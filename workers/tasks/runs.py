@@ -105,7 +105,7 @@ def publish_run(self: PremaskTask, run_id: int) -> None:
         return
     try:
         publish.publish_run(self.container.sessions, tool, run_id, settings.storage, settings.label_studio)
-    except ServiceUnavailable:
+    except ServiceUnavailable as error:
         with self.transaction() as session:
-            results.postpone_publication(session, run_id)
+            results.postpone_publication(session, run_id, error.retry_after_s)
         raise

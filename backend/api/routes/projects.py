@@ -11,9 +11,10 @@ from backend.api.schemas.projects import (
     ProjectOut,
     SourceIn,
     SourceOut,
+    StatusOut,
 )
 from backend.db.repositories import projects as rows
-from backend.services import projects
+from backend.services import outages, projects
 
 router = APIRouter(prefix="/projects", tags=["projects"])
 
@@ -26,6 +27,12 @@ def list_projects(session: TheSession) -> list[ProjectOut]:
 @router.get("/{name}")
 def show_project(name: str, session: TheSession) -> ProjectOut:
     return ProjectOut.model_validate(rows.by_name(session, name))
+
+
+@router.get("/{name}/status")
+def show_status(name: str, session: TheSession) -> StatusOut:
+    """How the labeling tool is doing for it."""
+    return StatusOut.model_validate(outages.status(session, name))
 
 
 @router.post("", status_code=201)

@@ -42,6 +42,22 @@ class ProjectChange(BaseModel):
     )
 
 
+class StatusOut(Row):
+    """`state`: ok, not_connected, away, busy, failing, key_refused, project_gone or project_wrong; `detail` says more.
+    Nothing is asked before `next_try_at`; `pending` publications wait, and none is lost."""
+
+    project: str
+    label_studio_project_id: int | None
+    state: str
+    since: datetime | None
+    detail: str | None
+    next_try_at: datetime | None
+    asked_at: datetime | None
+    pending: int
+    published: int
+    failed: int
+
+
 class SourceOut(Row):
     id: int
     bucket: str

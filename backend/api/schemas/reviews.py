@@ -56,7 +56,7 @@ class LayerTrackOut(Row):
 
     @field_validator("changed", mode="before")
     @classmethod
-    def _pairs(cls, ranges: Sequence[Any]) -> list[tuple[int, int]]:
+    def _pairs(cls, ranges: Sequence[Any]) -> list[Any]:
         return [(one.lower, one.upper) if isinstance(one, Range) else one for one in ranges]
 
 

@@ -3,6 +3,7 @@
 from backend.db.tables.base import Base
 from backend.db.tables.corrected import CorrectedLayer, CorrectedMaskRow, CorrectedTrackRow
 from backend.db.tables.models import ModelVersion
+from backend.db.tables.outages import LabelingState
 from backend.db.tables.outbox import OutboxMessage, WorkerHeartbeat
 from backend.db.tables.projects import Instruction, Project, ProjectSource
 from backend.db.tables.reviews import (
@@ -18,7 +19,8 @@ from backend.db.tables.videos import Video
 
 __all__ = [
     "Base", "CorrectedLayer", "CorrectedMaskRow", "CorrectedTrackRow", "DetectionRow", "Instruction", "KeyframeRow",
+    "LabelingState",
     "MaskCorrectionRow", "MaskRow", "ModelVersion", "OutboxMessage", "Project", "ProjectSource",
-    "Publication", "Review", "ReviewFeed", "ReviewTask", "ReviewVersion", "Run", "TrackCorrectionRow", "TrackRow", "Video",
-    "WorkerHeartbeat",
+    "Publication", "Review", "ReviewFeed", "ReviewTask", "ReviewVersion", "Run", "TrackCorrectionRow", "TrackRow",
+    "Video", "WorkerHeartbeat",
 ]  # fmt: skip

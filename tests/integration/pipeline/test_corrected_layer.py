@@ -10,7 +10,6 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 from sqlalchemy import func, select, text, update
-
 from typer.testing import CliRunner
 
 from backend.api.app import create_app
