@@ -1,7 +1,7 @@
 """The roles the services need filled from outside. Adapters in `integrations/` and `workers/` fill them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from backend.domain.annotation import Annotation, Mask, VideoProbe
 from backend.domain.corrected import Carry
 from backend.domain.corrections import Layer
+from backend.domain.errors import BadInput
 from backend.domain.runs import Mode, RunStatus, Stage
 from backend.domain.tracks import BoxKeyframe
 
@@ -110,7 +111,8 @@ class Answer:
 @dataclass(frozen=True, slots=True)
 class AnsweredTask:
     """A task with everything people made of it, read at one moment. `changed_at`: the tool's time of its last change;
-    `data` and `config` are what the tool needs to read the answers; they are kept with each answer."""
+    `data` and `config` are what the tool needs to read the answers; they are kept with each answer. `predictions`: ids
+    of ours by run and corrected layer."""
 
     project_id: int
     task_id: int
@@ -118,6 +120,7 @@ class AnsweredTask:
     answers: tuple[Answer, ...]
     data: Mapping[str, Any]
     config: str
+    predictions: Mapping[tuple[int, int | None], int] = field(default_factory=dict)
 
 
 #: Codes of what a labeling tool raises: it wants to be asked less often; it failed, perhaps at this one thing; its
@@ -139,6 +142,13 @@ class LabelingTool(Protocol):
         """Idempotent: a repeat finds the task and the prediction that are there.
 
         Raises `ServiceUnavailable` (try again later), `Misconfigured`, or `BadInput` (never publishable as it is).
+        """
+
+    def publish_new(self, project_id: int, items: Sequence["PublicationItem"]) -> list[int | BadInput]:
+        """Many at once, whose tasks are not there and that nobody else publishes meanwhile; of each its new task's id,
+        or why it can't be made (`BadInput`) this way.
+
+        Not idempotent. Raises `ServiceUnavailable` or `Misconfigured`: then some may have been made.
         """
 
     def task_url(self, project_id: int, task_id: int) -> str: ...

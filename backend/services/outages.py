@@ -6,7 +6,7 @@ then one of them asks, and its success lets the others go on. What waits stays p
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ from backend.db.repositories import projects as project_rows
 from backend.db.session import SessionFactory, session_scope
 from backend.db.tables import LabelingState
 from backend.domain.corrections import Layer
-from backend.domain.errors import Misconfigured, PremaskError, ServiceUnavailable
+from backend.domain.errors import BadInput, Misconfigured, PremaskError, ServiceUnavailable
 from backend.domain.text import storable
 from backend.ports import (
     LABELING_BUSY,
@@ -66,6 +66,10 @@ class GuardedTool:
     def publish(self, project_id: int, item: PublicationItem) -> PublishedTask:
         with self._guarded(project_id):
             return self._tool.publish(project_id, item)
+
+    def publish_new(self, project_id: int, items: Sequence[PublicationItem]) -> list[int | BadInput]:
+        with self._guarded(project_id):
+            return self._tool.publish_new(project_id, items)
 
     def answered(self, project_id: int, task_id: int) -> AnsweredTask | None:
         with self._guarded(project_id):

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from backend.db.repositories import corrected as layer_rows
@@ -83,6 +84,7 @@ def _begin(factory: SessionFactory, publication_id: int, max_attempts: int) -> b
             publication.last_error = publication.last_error or f"{publication.attempts} attempts, none of which ended"
             return False
         publication.attempts += 1
+        publication.tried_at = publication.tried_at or func.clock_timestamp()
         return True
 
 
@@ -145,6 +147,12 @@ def _fail(publication: Publication, error: Exception) -> None:
     publication.state = "failed"
     publication.last_error = storable(str(error))
     log.error("publication %d of run %d failed: %s", publication.id, publication.run_id, error)
+
+
+def projects_of(session: Session, run_id: int) -> list[int]:
+    """The labeling tool's projects that the run is still to be published to."""
+    targets = (publication.target for publication in repository.pending_of(session, run_id))
+    return [int(target.removeprefix(_TARGET)) for target in targets if target.removeprefix(_TARGET).isdigit()]
 
 
 def project_id_of(publication: Publication) -> int:

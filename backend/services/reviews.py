@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
+from backend.db.repositories import bulk as bulk_rows
 from backend.db.repositories import reviews as repository
 from backend.db.repositories import runs as run_rows
 from backend.db.session import SessionFactory, session_scope
@@ -64,6 +65,10 @@ def _record(session: Session, tool: LabelingTool, task: AnsweredTask, storage: S
     if row.changed_at is not None and task.changed_at < row.changed_at:
         return 0
     row.changed_at, row.read_at, row.gone_at = task.changed_at, func.clock_timestamp(), None
+    for publication in bulk_rows.without_prediction(session, target, task.task_id):
+        # Made many at once, when the tool doesn't tell their predictions.
+        publication.prediction_id = task.predictions.get((publication.run_id, publication.layer_id))
+    session.flush()
     new = sum(_record_answer(session, tool, task, answer, storage) for answer in task.answers)
     repository.mark_deleted(session, target, task.task_id, [answer.annotation_id for answer in task.answers])
     return new

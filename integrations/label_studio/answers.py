@@ -15,7 +15,7 @@ from integrations.label_studio.annotation import layer_of
 from integrations.label_studio.config import read_config
 from integrations.label_studio.coordinates import frame_rate
 from integrations.label_studio.failures import NOT_THERE, translated
-from integrations.label_studio.prediction import prediction, track_indices
+from integrations.label_studio.prediction import origin_of, prediction, track_indices
 from integrations.label_studio.task_data import PAGE_FRAMES_FIELD
 
 #: Names and addresses of labelers are not ours to keep, their ids are; "a minute ago" is true for a minute.
@@ -43,7 +43,9 @@ def read_task(client: Any, project_id: int, task_id: int) -> AnsweredTask | None
             config = client.projects.get(project_id).label_config or ""
     # Of the data only what `compared_layers` reads: it is kept with every answer.
     pages = {PAGE_FRAMES_FIELD: task.data[PAGE_FRAMES_FIELD]} if PAGE_FRAMES_FIELD in task.data else {}
-    return AnsweredTask(project_id, task_id, _moment(task.updated_at), answers, pages, config)
+    known = {origin_of(one.get("neighbors"), one.get("result")): int(one["id"]) for one in task.predictions or []}
+    ours = {origin: prediction_id for origin, prediction_id in known.items() if origin is not None}
+    return AnsweredTask(project_id, task_id, _moment(task.updated_at), answers, pages, config, ours)
 
 
 def _answer(annotation: dict[str, Any]) -> Answer:

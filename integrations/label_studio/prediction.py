@@ -4,6 +4,7 @@ Boxes become one VideoRectangle region a track; masks one bitmask region for eac
 Label Studio.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from integrations.label_studio.coordinates import (
 CURRENT = "premask"
 #: `neighbors` is free JSON that the open-source edition keeps and does not use: by it a repeat finds the prediction.
 _RUN_FIELD, _LAYER_FIELD = "premask_run", "premask_layer"
+_OUR_REGION = re.compile(r"run(\d+)-track\d+(?:-frame\d+)?")
 
 
 def prediction(
@@ -62,13 +64,14 @@ def _mask_id(item: PublicationItem, track: PublicationTrack, frame: int) -> str:
     return f"run{item.run_id}-track{track.index}-frame{frame}"
 
 
-def origin_of(neighbors: object) -> tuple[int, int | None] | None:
-    """The run and the corrected layer whose prediction this is, from the prediction's `neighbors`; None if it is not
-    one of ours."""
-    if not isinstance(neighbors, dict) or not isinstance(run_id := neighbors.get(_RUN_FIELD), int):
-        return None
-    layer_id = neighbors.get(_LAYER_FIELD)
-    return run_id, layer_id if isinstance(layer_id, int) else None
+def origin_of(neighbors: object, result: Sequence[Mapping[str, Any]] | None) -> tuple[int, int | None] | None:
+    """The run and the corrected layer whose prediction this is: by its `neighbors`, or, where it was imported without
+    them, by its regions' ids; None if it is not one of ours."""
+    if isinstance(neighbors, dict) and isinstance(run_id := neighbors.get(_RUN_FIELD), int):
+        layer_id = neighbors.get(_LAYER_FIELD)
+        return run_id, layer_id if isinstance(layer_id, int) else None
+    named = _OUR_REGION.fullmatch(str(result[0].get("id"))) if result else None
+    return None if named is None else (int(named[1]), None)
 
 
 def superseded_version(run_id: int, layer_id: int | None) -> str:

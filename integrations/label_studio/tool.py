@@ -6,7 +6,7 @@ and by the prediction's version. Callers see to it that one worker at a time pub
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -16,7 +16,8 @@ from backend.domain.errors import BadInput, Misconfigured
 from backend.ports import PROJECT_GONE, PROJECT_WRONG, Answer, AnsweredTask, PublicationItem, PublishedTask
 from backend.settings import LabelStudioSettings, StorageSettings
 from integrations.label_studio.answers import changed_tasks, compared_layers, read_task
-from integrations.label_studio.config import label_values, labeling_config, read_config
+from integrations.label_studio.bulk import import_new
+from integrations.label_studio.config import KnownConfig, label_values, labeling_config, read_config
 from integrations.label_studio.coordinates import frame_rate
 from integrations.label_studio.failures import translated
 from integrations.label_studio.prediction import CURRENT, origin_of, prediction, superseded_version
@@ -103,24 +104,39 @@ class LabelStudioTool:
     def publish(self, project_id: int, item: PublicationItem) -> PublishedTask:
         rate = frame_rate(item.probe)
         project = self._project(project_id)
-        config = read_config(project.label_config or "")
-        if not config.box_labels and not config.mask_labels:
-            raise BadInput(
-                f"Label Studio's project {project_id} ({project.title!r}) has none of our controls: it is another one, "
-                "or its labeling configuration was replaced; `premask projects connect` mends it",
-                code=PROJECT_WRONG,
-            )
+        config = self._config(project)
         existing = self._find_task(project_id, task_key(item))
         data = task_data(item, rate, existing[1] if existing else None)
         body = prediction(item, config, rate, data[PAGE_FRAMES_FIELD])
         check_prediction(body, config, item.probe.frame_count, len(data[PAGE_FRAMES_FIELD]))
         task_id = self._ensure_task(project_id, data, existing)
         prediction_id = self._ensure_prediction(task_id, (item.run_id, item.layer_id), body)
+        self._ensure_current(project)
+        return PublishedTask(project_id, task_id, prediction_id, () if rate.constant else (VFR_WARNING,))
+
+    def publish_new(self, project_id: int, items: Sequence[PublicationItem]) -> list[int | BadInput]:
+        project = self._project(project_id)
+        found = import_new(self._client, project_id, self._config(project), items)
+        if any(isinstance(task_id, int) for task_id in found):
+            self._ensure_current(project)
+        return found
+
+    def _config(self, project: Any) -> KnownConfig:
+        """What the project can show. Raises `BadInput` for one that shows nothing of ours."""
+        config = read_config(project.label_config or "")
+        if not config.box_labels and not config.mask_labels:
+            raise BadInput(
+                f"Label Studio's project {project.id} ({project.title!r}) has none of our controls: it is another one, "
+                "or its labeling configuration was replaced; `premask projects connect` mends it",
+                code=PROJECT_WRONG,
+            )
+        return config
+
+    def _ensure_current(self, project: Any) -> None:
         if project.model_version != CURRENT:
             # Label Studio refuses a version that no prediction has yet.
-            with translated(f"choosing what its project {project_id} shows"):
-                self._client.projects.update(project_id, model_version=CURRENT)
-        return PublishedTask(project_id, task_id, prediction_id, () if rate.constant else (VFR_WARNING,))
+            with translated(f"choosing what its project {project.id} shows"):
+                self._client.projects.update(int(project.id), model_version=CURRENT)
 
     def task_url(self, project_id: int, task_id: int) -> str:
         return f"{self._url}/projects/{project_id}/data?task={task_id}"
@@ -192,14 +208,14 @@ class LabelStudioTool:
         one."""
         with translated(f"looking at the predictions of its task {task_id}"):
             known = self._client.predictions.list(task=task_id)
-        ours = [int(p.id) for p in known if origin_of(p.neighbors) == origin]
+        ours = [int(p.id) for p in known if origin_of(p.neighbors, p.result) == origin]
         if ours:
             prediction_id = min(ours)
         else:
             with translated(f"adding a prediction to its task {task_id}"):
                 prediction_id = int(self._client.predictions.create(task=task_id, **body).id)
         for other in known:
-            earlier = origin_of(other.neighbors)
+            earlier = origin_of(other.neighbors, other.result)
             if earlier is not None and earlier != origin and other.model_version == CURRENT:
                 with translated(f"superseding the prediction {other.id}"):
                     self._client.predictions.update(int(other.id), model_version=superseded_version(*earlier))

@@ -129,6 +129,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("target", name=op.f("pk_labeling_states")),
     )
+    op.add_column("publications", sa.Column("tried_at", sa.DateTime(timezone=True), nullable=True))
+    op.execute("UPDATE publications SET tried_at = created_at")
+    op.create_index(op.f("ix_publications_task_id"), "publications", ["task_id"])
     op.add_column("publications", sa.Column("layer_id", sa.BigInteger(), nullable=True))
     op.create_foreign_key(
         op.f("fk_publications_layer_id"), "publications", "corrected_layers", ["layer_id"], ["id"], ondelete="CASCADE"
@@ -146,6 +149,8 @@ def downgrade() -> None:
     op.drop_constraint(op.f("uq_publications_run_id_target_layer_id"), "publications", type_="unique")
     op.create_unique_constraint(op.f("uq_publications_run_id_target"), "publications", ["run_id", "target"])
     op.drop_column("publications", "layer_id")
+    op.drop_index(op.f("ix_publications_task_id"), table_name="publications")
+    op.drop_column("publications", "tried_at")
     op.drop_table("labeling_states")
     op.execute("DROP VIEW corrected_layer_masks")
     for table in ("corrected_masks", "corrected_tracks", "corrected_layers"):

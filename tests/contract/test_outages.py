@@ -6,14 +6,12 @@ Each time: the status says what is wrong, no publication is lost or made twice, 
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import jwt
-import numpy as np
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import func, select, text, update
@@ -22,15 +20,13 @@ from typer.testing import CliRunner
 from backend.bootstrap import Container
 from backend.cli import projects as command
 from backend.db.tables import OutboxMessage, Project, Publication, Run
-from backend.domain.annotation import Annotation, Track
 from backend.domain.errors import Misconfigured, ServiceUnavailable
-from backend.domain.masks import encode_mask
 from backend.services import outages, publish, results, review_feed
 from backend.services.outages import GuardedTool
 from backend.settings import LabelStudioSettings, StorageSettings
 from integrations.label_studio.tool import LabelStudioTool
 from tests.conftest import LabelStudioServer
-from tests.factories import core
+from tests.factories import core, pending_runs
 from tests.factories.outage_proxy import DOWN, Proxy, before
 
 pytestmark = [pytest.mark.stack, pytest.mark.label_studio]
@@ -51,16 +47,6 @@ def proxy(label_studio: LabelStudioServer) -> Iterator[Proxy]:
         yield made
 
 
-def annotation() -> Annotation:
-    """A result whose masks are masks."""
-    pixels = np.zeros((48, 64), bool)
-    pixels[3:9, 4:12] = True
-    track = Track(0, "cup", 0.5, {frame: encode_mask(pixels) for frame in range(1, 300)})
-    found = core.annotation()
-    keyframes = tuple(replace(one, detections=one.detections[:1]) for one in found.keyframes)
-    return replace(found, tracks=(track,), keyframes=keyframes)
-
-
 @pytest.fixture
 def container(
     database_url: str, proxy: Proxy, settings: LabelStudioSettings, storage: StorageSettings
@@ -68,16 +54,7 @@ def container(
     """With a project that is connected through the proxy, and some runs whose publications are pending."""
     labeling = settings.model_copy(update={"url": proxy.url, "timeout_s": 20.0})
     made = Container(core.settings(database_url, label_studio=labeling, storage=storage))
-    tool = made.labeling_tool
-    assert tool is not None
-    number = tool.ensure_project(f"outage {uuid4().hex[:8]}", [], [storage.artifact_bucket])
-    core.make_project(made, label_studio_project_id=number)
-    for index in range(RUNS):
-        run_id = core.ready_run(made, f"in/{index}.mp4")
-        claimed = core.claim(made, run_id)
-        assert claimed is not None
-        with made.transaction() as session:
-            results.record(session, run_id, claimed.fence, annotation(), core.IMAGE_KEYS, labeling)
+    pending_runs.make(made, RUNS)
     yield made
     made.close()
 
@@ -115,10 +92,12 @@ def time_passes(container: Container) -> None:
 
 
 def predictions(container: Container, server: LabelStudioServer) -> int:
+    """How many the server has; each of a task of its own."""
     number = status(container).label_studio_project_id
-    headers = {"Authorization": f"Token {server.token}"}
-    answer = httpx.get(f"{server.url}/api/predictions/", params={"project": number}, headers=headers, timeout=60)
-    return len(answer.json())
+    assert number is not None
+    found = pending_runs.predictions(server, number)
+    assert len(set(found)) == len(found)
+    return len(found)
 
 
 @pytest.mark.parametrize(

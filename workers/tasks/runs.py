@@ -14,7 +14,7 @@ from PIL import Image
 from backend.domain.annotation import Annotation
 from backend.domain.errors import BadInput, FenceLost, ServiceUnavailable
 from backend.domain.runs import Stage
-from backend.services import outbox, publish, results, runs, videos
+from backend.services import bulk, outbox, publish, results, runs, videos
 from backend.services.runs import Claim
 from backend.settings import PipelineSettings
 from workers import models, process
@@ -104,6 +104,10 @@ def publish_run(self: PremaskTask, run_id: int) -> None:
         log.warning("no labeling tool is configured; the publication stays pending")
         return
     try:
+        with self.transaction() as session:
+            projects = publish.projects_of(session, run_id)
+        for project_id in projects:
+            bulk.publish_waiting(self.container.sessions, tool, project_id, settings.storage, settings.label_studio)
         publish.publish_run(self.container.sessions, tool, run_id, settings.storage, settings.label_studio)
     except ServiceUnavailable as error:
         with self.transaction() as session:

@@ -40,7 +40,7 @@ def feed(session: Session, target: str) -> ReviewFeed | None:
 def publication_counts(session: Session, target: str) -> dict[str, int]:
     """How many publications to the target are in each state."""
     query = select(Publication.state, func.count()).where(Publication.target == target).group_by(Publication.state)
-    return {state: count for state, count in session.execute(query)}
+    return dict(session.execute(query).all())
 
 
 def hasten(session: Session, task: str) -> None:

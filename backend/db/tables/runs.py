@@ -167,10 +167,12 @@ class Publication(Base):
         ForeignKey("corrected_layers.id", ondelete="CASCADE", use_alter=True), index=True
     )
     state: Mapped[str] = mapped_column(String(16), server_default="pending", index=True)
-    task_id: Mapped[int | None] = mapped_column(BigInteger)
+    task_id: Mapped[int | None] = mapped_column(BigInteger, index=True)
     prediction_id: Mapped[int | None] = mapped_column(BigInteger)
     attempts: Mapped[int] = mapped_column(Integer, server_default="0")
     last_error: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[CreatedAt]
     dispatched_at: Mapped[Moment | None]
+    #: When it was first attempted; from then on something of it may be in the tool.
+    tried_at: Mapped[Moment | None]
     published_at: Mapped[Moment | None]
