@@ -86,11 +86,12 @@ class JobQueue(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PublishedTask:
-    """Where a pre-annotation ended up in the labeling tool, and what a person should know about how it is shown."""
+    """Where a pre-annotation ended up in the labeling tool, and what a person should know about how it is shown. No
+    prediction: it was a control."""
 
     project_id: int
     task_id: int
-    prediction_id: int
+    prediction_id: int | None
     warnings: tuple[str, ...] = ()
 
 
@@ -210,3 +211,5 @@ class PublicationItem:
     tracks: tuple[PublicationTrack, ...]
     model_version: str
     layer_id: int | None = None
+    #: Only the task is to be made, and nothing of what the model said is to be seen.
+    control: bool = False

@@ -109,10 +109,14 @@ def set_up(
             help="Send what corrections make of a result as a fresh prediction; annotations are never touched.",
         ),
     ] = None,
+    control_share: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="The share of new tasks that get no pre-annotation, for comparison."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Change a project's settings; what is not named stays."""
-    chosen = {"show_corrected": show_corrected}
+    chosen = {"show_corrected": show_corrected, "control_share": control_share}
     with bootstrap().transaction() as session:
         projects.set_up(session, name, **{name: value for name, value in chosen.items() if value is not None})
     show(name, as_json)

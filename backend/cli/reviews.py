@@ -76,7 +76,8 @@ def stats(
         print_json(lines)
         return
     columns = (
-        by.value, "reviews", "skipped", "accepted", "lead time, s", "frames touched", "IoU of boxes", "IoU of masks",
+        by.value, "reviews", "skipped", "accepted", "lead time, s", "without, s", "frames touched", "IoU of boxes",
+        "IoU of masks",
         "tracks +/-/edited", "masks +/-/edited", "pixels +/-",
     )  # fmt: skip
     print_table(columns, [_line(line) for line in lines])
@@ -99,8 +100,10 @@ def _told(layer: LayerOut) -> str:
 
 def _line(line: LedgerLine) -> tuple[object, ...]:
     share = None if line.accepted_share is None else f"{line.accepted_share:.0%} of {line.compared}"
+    without = _rounded(line.control_lead_time_median_s, 1)
+    control = None if not line.control else f"{without} of {line.control}"
     return (
-        line.group, line.reviews, line.skipped, share, _rounded(line.lead_time_median_s, 1),
+        line.group, line.reviews, line.skipped, share, _rounded(line.lead_time_median_s, 1), control,
         _rounded(line.frames_touched_mean, 1), _rounded(line.box_iou_mean, 3), _rounded(line.mask_iou_mean, 3),
         f"{line.tracks_added}/{line.tracks_removed}/{line.tracks_edited} of {line.tracks}",
         f"{line.masks_added}/{line.masks_removed}/{line.masks_edited} of {line.masks}",

@@ -181,6 +181,7 @@ def item_of(session: Session, publication: Publication, storage: StorageSettings
     return PublicationItem(
         run_id=run.id,
         layer_id=publication.layer_id,
+        control=publication.control,
         video_id=run.video_id,
         instruction_id=run.instruction_id,
         instruction=run.instruction.text,

@@ -82,6 +82,8 @@ def _record_answer(
     publication = None
     if answer.prediction_id is not None:
         publication = repository.publication_of(session, target, answer.prediction_id)
+    else:
+        publication = repository.control_of(session, target, task.task_id)
     review = repository.ensure_review(
         session, target, task.task_id, answer.annotation_id, annotator=answer.annotator,
         publication_id=None if publication is None else publication.id,
@@ -113,7 +115,7 @@ def _corrections(
 ) -> tuple[Corrections | None, str | None]:  # fmt: skip
     """What was changed, or why that can't be said; neither where there is nothing to compare: skipped, or drawn from
     none of our predictions."""
-    if publication is None or answer.skipped:
+    if publication is None or publication.control or answer.skipped:
         return None, None
     try:
         return compare(*tool.layers(task, answer, item_of(session, publication, storage))), None

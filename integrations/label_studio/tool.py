@@ -15,7 +15,7 @@ from backend.domain.corrections import Layer
 from backend.domain.errors import BadInput, Misconfigured
 from backend.ports import PROJECT_GONE, PROJECT_WRONG, Answer, AnsweredTask, PublicationItem, PublishedTask
 from backend.settings import LabelStudioSettings, StorageSettings
-from integrations.label_studio.answers import changed_tasks, compared_layers, read_task
+from integrations.label_studio.answers import changed_tasks, compared_layers, pseudonyms, read_task
 from integrations.label_studio.bulk import import_new
 from integrations.label_studio.config import KnownConfig, label_values, labeling_config, read_config
 from integrations.label_studio.coordinates import frame_rate
@@ -51,6 +51,8 @@ class LabelStudioTool:
         self._key = settings.api_key
         self._timeout_s = settings.timeout_s
         self._webhook = settings.webhook_url, settings.webhook_token
+        secret = settings.annotator_secret
+        self._naming = str if secret is None else pseudonyms(secret, self._url)
         self._storage = storage
 
     @cached_property
@@ -110,6 +112,8 @@ class LabelStudioTool:
         body = prediction(item, config, rate, data[PAGE_FRAMES_FIELD])
         check_prediction(body, config, item.probe.frame_count, len(data[PAGE_FRAMES_FIELD]))
         task_id = self._ensure_task(project_id, data, existing)
+        if item.control:
+            return PublishedTask(project_id, task_id, None, () if rate.constant else (VFR_WARNING,))
         prediction_id = self._ensure_prediction(task_id, (item.run_id, item.layer_id), body)
         self._ensure_current(project)
         return PublishedTask(project_id, task_id, prediction_id, () if rate.constant else (VFR_WARNING,))
@@ -142,7 +146,7 @@ class LabelStudioTool:
         return f"{self._url}/projects/{project_id}/data?task={task_id}"
 
     def answered(self, project_id: int, task_id: int) -> AnsweredTask | None:
-        return read_task(self._client, project_id, task_id)
+        return read_task(self._client, project_id, task_id, self._naming)
 
     def layers(self, task: AnsweredTask, answer: Answer, item: PublicationItem) -> tuple[Layer, Layer]:
         return compared_layers(task, answer, item)

@@ -1,16 +1,26 @@
 """Corrected layers, with tracks and masks of their own; a publication may be of one. How the labeling tool is doing."""
 
 from collections.abc import Sequence
+from importlib import import_module
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
+
+LEDGER: str = import_module("migrations.versions.0003_assistance_ledger").LEDGER
 
 revision: str = "0007"
 down_revision: str | Sequence[str] | None = "0003"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
+#: As in 0003; of corrected layers that were sent as predictions reviews are told apart, and so are those of tasks that
+#: had no prediction.
+_LEDGER_WITH_CONTROL = LEDGER.replace(
+    "masks.pixels_added, masks.pixels_removed, masks.mask_iou\n",
+    "masks.pixels_added, masks.pixels_removed, masks.mask_iou,\n"
+    "    publication.layer_id IS NOT NULL AS of_layer, publication.control\n",
+)
 #: Every mask of a layer: its own on changed frames, the run's on all others.
 MASKS = """
 CREATE VIEW corrected_layer_masks AS
@@ -32,6 +42,9 @@ def upgrade() -> None:
     op.add_column(
         "projects", sa.Column("show_corrected", sa.Boolean(), server_default=sa.text("false"), nullable=False)
     )
+    op.add_column("projects", sa.Column("control_share", sa.Double(), server_default="0", nullable=False))
+    op.create_check_constraint(op.f("ck_projects_control_share"), "projects", "control_share BETWEEN 0 AND 1")
+    op.add_column("publications", sa.Column("control", sa.Boolean(), server_default=sa.text("false"), nullable=False))
     op.create_table(
         "corrected_layers",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
@@ -142,9 +155,13 @@ def upgrade() -> None:
         op.f("uq_publications_run_id_target_layer_id"), "publications", ["run_id", "target", "layer_id"],
         postgresql_nulls_not_distinct=True,
     )  # fmt: skip
+    op.execute("DROP VIEW assistance_ledger")
+    op.execute(_LEDGER_WITH_CONTROL)
 
 
 def downgrade() -> None:
+    op.execute("DROP VIEW assistance_ledger")
+    op.execute(LEDGER)
     op.execute("DELETE FROM publications WHERE layer_id IS NOT NULL")
     op.drop_constraint(op.f("uq_publications_run_id_target_layer_id"), "publications", type_="unique")
     op.create_unique_constraint(op.f("uq_publications_run_id_target"), "publications", ["run_id", "target"])
@@ -155,5 +172,7 @@ def downgrade() -> None:
     op.execute("DROP VIEW corrected_layer_masks")
     for table in ("corrected_masks", "corrected_tracks", "corrected_layers"):
         op.drop_table(table)
+    op.drop_column("publications", "control")
+    op.drop_column("projects", "control_share")
     op.drop_column("projects", "show_corrected")
     op.drop_column("review_versions", "context")

@@ -40,6 +40,7 @@ class ProjectChange(BaseModel):
     show_corrected: bool | None = Field(
         None, description="send what corrections make of a result as a fresh prediction"
     )
+    control_share: float | None = Field(None, ge=0, le=1, description="share of new tasks without a pre-annotation")
 
 
 class StatusOut(Row):
@@ -78,6 +79,7 @@ class ProjectOut(Row):
     priority: int
     label_studio_project_id: int | None
     show_corrected: bool
+    control_share: float
     created_at: datetime
     sources: list[SourceOut]
     instructions: list[InstructionOut]

@@ -125,12 +125,15 @@ class ReviewOut(Row):
 
 class LedgerLine(Row):
     """What became of the pre-annotations of one group (`group` names it). Shares, means and the median are over reviews
-    that could be compared; `box_iou_mean` and `mask_iou_mean` of before and after, over what was there before."""
+    that could be compared; `box_iou_mean` and `mask_iou_mean` of before and after, over what was there before.
+    `control`: reviews of tasks without a prediction, and how long those took."""
 
     group: str
     reviews: int
     skipped: int
     compared: int
+    control: int
+    control_lead_time_median_s: float | None
     accepted_share: float | None
     lead_time_median_s: float | None
     frames_touched_mean: float | None

@@ -29,6 +29,7 @@ def _untried(target: str) -> ColumnElement[bool]:
         & (Publication.state == "pending")
         & Publication.layer_id.is_(None)
         & Publication.tried_at.is_(None)
+        & ~Publication.control
         & (Run.status == "succeeded")
         & ~tried
     )

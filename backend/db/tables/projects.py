@@ -9,6 +9,7 @@ from backend.db.tables.base import Base, CreatedAt, Id, Moment
 
 class Project(Base):
     __tablename__ = "projects"
+    __table_args__ = (CheckConstraint("control_share BETWEEN 0 AND 1", name="control_share"),)
 
     id: Mapped[Id]
     name: Mapped[str] = mapped_column(String(200), unique=True)
@@ -16,6 +17,8 @@ class Project(Base):
     label_studio_project_id: Mapped[int | None]
     #: Whether what corrections make of a result is sent to the labeling tool as a fresh prediction.
     show_corrected: Mapped[bool] = mapped_column(server_default=text("false"))
+    #: The share of tasks that get no pre-annotation, to see what one is worth.
+    control_share: Mapped[float] = mapped_column(server_default="0")
     created_at: Mapped[CreatedAt]
 
     sources: Mapped[list["ProjectSource"]] = relationship(back_populates="project", order_by="ProjectSource.id")

@@ -167,6 +167,8 @@ class Publication(Base):
         ForeignKey("corrected_layers.id", ondelete="CASCADE", use_alter=True), index=True
     )
     state: Mapped[str] = mapped_column(String(16), server_default="pending", index=True)
+    #: Only the task is made, without a prediction: what people do with nothing is what predictions are measured by.
+    control: Mapped[bool] = mapped_column(server_default=text("false"))
     task_id: Mapped[int | None] = mapped_column(BigInteger, index=True)
     prediction_id: Mapped[int | None] = mapped_column(BigInteger)
     attempts: Mapped[int] = mapped_column(Integer, server_default="0")
