@@ -124,10 +124,13 @@ class AnsweredTask:
     predictions: Mapping[tuple[int, int | None], int] = field(default_factory=dict)
 
 
-#: Codes of what a labeling tool raises: it wants to be asked less often; it failed, perhaps at this one thing; its
-#: project was deleted; its project can't show what we send (another's, or somebody changed its configuration).
+#: Codes of what a labeling tool raises: it is known to be out and was not asked; it wants to be asked less often; it
+#: failed, perhaps at this one thing; it refused the key; its project was deleted; its project can't show what we send
+#: (another's, or somebody changed its configuration).
+LABELING_WAITS = "labeling_tool_waits"
 LABELING_BUSY = "labeling_tool_busy"
 LABELING_ERROR = "labeling_tool_error"
+KEY_REFUSED = "labeling_key_refused"
 PROJECT_GONE = "labeling_project_gone"
 PROJECT_WRONG = "labeling_project_wrong"
 

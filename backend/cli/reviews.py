@@ -95,7 +95,7 @@ def _told(layer: LayerOut) -> str:
     anew = sum(end - begin for track in layer.tracks for begin, end in track.changed)
     by = "" if layer.model_version is None else f" by the segmenter of {layer.model_version[:12]}"
     tracks = counted.replace(" ", " track " if next(iter(changes.values())) == 1 else " tracks ", 1)
-    return f"{said}, {tracks}; {anew} masks new{by}"
+    return f"{said}, {tracks}; masks changed on {anew} frames{by}"
 
 
 def _line(line: LedgerLine) -> tuple[object, ...]:

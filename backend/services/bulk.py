@@ -14,7 +14,7 @@ from backend.db.session import SessionFactory, session_scope
 from backend.db.tables import Publication
 from backend.domain.errors import BadInput, PremaskError, ServiceUnavailable
 from backend.domain.text import storable
-from backend.ports import LabelingTool, PublicationItem
+from backend.ports import LABELING_WAITS, LabelingTool, PublicationItem
 from backend.services import outbox
 from backend.services.publish import item_of
 from backend.services.results import target_of
@@ -40,15 +40,21 @@ def publish_waiting(
         with session_scope(factory) as session:
             if repository.count_untried(session, target_of(project_id), worth_it) < worth_it:
                 return made
-        made += _publish_batch(factory, tool, project_id, storage, labeling)
+        taken = _publish_batch(factory, tool, project_id, storage, labeling)
+        if taken is None:
+            return made
+        made += taken
 
 
 def _publish_batch(
     factory: SessionFactory, tool: LabelingTool, project_id: int, storage: StorageSettings,
     labeling: LabelStudioSettings,
-) -> int:  # fmt: skip
+) -> int | None:  # fmt: skip
+    """How many were made; None: others have all of them in hand."""
     with session_scope(factory) as session:
         taken = repository.take_untried(session, target_of(project_id), BATCH)
+        if not taken:
+            return None
         repository.note_tried(session, [publication_id for publication_id, *_ in taken])
     with repository.exclusive(factory, [(video_id, instruction_id) for _, video_id, instruction_id in taken]):
         with session_scope(factory) as session:
@@ -89,5 +95,7 @@ def _put_off(
         for publication_id in publication_ids:
             publication = session.get_one(Publication, publication_id)
             publication.attempts -= 1
+            if error.code == LABELING_WAITS:
+                publication.tried_at = None  # Nothing was sent.
             publication.last_error = storable(str(error))
             outbox.dispatch_publication(session, publication, max(labeling.timeout_s, after_s or 0.0))

@@ -18,11 +18,13 @@ from backend.db.repositories import projects as project_rows
 from backend.db.session import SessionFactory, session_scope
 from backend.db.tables import LabelingState
 from backend.domain.corrections import Layer
-from backend.domain.errors import BadInput, Misconfigured, PremaskError, ServiceUnavailable
+from backend.domain.errors import BadInput, PremaskError, ServiceUnavailable
 from backend.domain.text import storable
 from backend.ports import (
+    KEY_REFUSED,
     LABELING_BUSY,
     LABELING_ERROR,
+    LABELING_WAITS,
     PROJECT_GONE,
     PROJECT_WRONG,
     Answer,
@@ -48,7 +50,7 @@ _STATES = {
     PROJECT_GONE: "project_gone",
     PROJECT_WRONG: "project_wrong",
     ServiceUnavailable.code: "away",
-    Misconfigured.code: "key_refused",
+    KEY_REFUSED: "key_refused",
 }
 
 
@@ -59,9 +61,11 @@ class GuardedTool:
         self._factory, self._tool, self._patience_s = factory, tool, patience_s
 
     def ensure_project(self, name: str, labels: list[str], buckets: list[str]) -> int:
-        """Never refused: a person asks for it."""
+        """Never refused: a person asks for it. The project is well afterwards."""
         with self._noted(SERVER, SERVER):
-            return self._tool.ensure_project(name, labels, buckets)
+            number = self._tool.ensure_project(name, labels, buckets)
+        self._note_well(target_of(number))
+        return number
 
     def publish(self, project_id: int, item: PublicationItem) -> PublishedTask:
         with self._guarded(project_id):
@@ -107,7 +111,7 @@ class GuardedTool:
             yield
         except PremaskError as error:
             state = _STATES.get(error.code)
-            if state is None:
+            if state is None or (state.startswith("project") and targets[-1] == SERVER):
                 raise
             about = targets[-1] if state.startswith("project") else SERVER
             with session_scope(self._factory) as session:
@@ -117,6 +121,9 @@ class GuardedTool:
             elif targets[-1] != SERVER:
                 raise ServiceUnavailable(str(error), retry_after_s=wait_s) from error
             raise
+        self._note_well(*targets)
+
+    def _note_well(self, *targets: str) -> None:
         with session_scope(self._factory) as session:
             for troubled in repository.troubled(session, targets):
                 _note_well(session, repository.lock(session, troubled))
@@ -176,6 +183,7 @@ def _admit(row: LabelingState, now: datetime, patience_s: float) -> None:
     if now < again_at:
         raise ServiceUnavailable(
             f"{row.detail}; so since {row.since:%Y-%m-%d %H:%M:%S} UTC, asked again at {again_at:%H:%M:%S}",
+            code=LABELING_WAITS,
             retry_after_s=(again_at - now).total_seconds(),
         )
     row.probing_until = now + timedelta(seconds=patience_s)

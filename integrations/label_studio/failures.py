@@ -9,7 +9,7 @@ import httpx
 from label_studio_sdk.core.api_error import ApiError
 
 from backend.domain.errors import BadInput, Misconfigured, PremaskError, ServiceUnavailable
-from backend.ports import LABELING_BUSY, LABELING_ERROR
+from backend.ports import KEY_REFUSED, LABELING_BUSY, LABELING_ERROR
 
 #: The server, or what stands before it, is away or busy.
 _AWAY = frozenset({408, 425, 502, 503, 504})
@@ -48,6 +48,7 @@ def _as_ours(error: ApiError, doing: str, not_there: str) -> PremaskError:
     if status >= 500:
         return ServiceUnavailable(f"Label Studio, {doing}: answered {status}", code=LABELING_ERROR)
     if status in (401, 403):
-        return Misconfigured(f"Label Studio, {doing}: refused the key ({status}); check PREMASK__LABEL_STUDIO__API_KEY")
+        said = f"Label Studio, {doing}: refused the key ({status}); check PREMASK__LABEL_STUDIO__API_KEY"
+        return Misconfigured(said, code=KEY_REFUSED)
     code = not_there if status == 404 else "labeling_tool_refused"
     return BadInput(f"Label Studio, {doing}: {status} {str(error.body)[:_EXCERPT]}", code=code)

@@ -12,6 +12,7 @@ from backend.db.tables import Publication, Review, Run
 from backend.domain.errors import BadInput, ServiceUnavailable
 from backend.ports import PublicationItem
 from backend.services import bulk, publish, reviews
+from backend.services.outages import GuardedTool
 from backend.settings import LabelStudioSettings, StorageSettings
 from integrations.label_studio import bulk as adapter
 from integrations.label_studio.tool import LabelStudioTool
@@ -132,6 +133,23 @@ def test_a_lost_answer_doubles_nothing_and_loses_nothing(
     assert states(container) == {"published": RUNS}
     tasks = pending_runs.predictions(label_studio, number)
     assert len(tasks) == len(set(tasks)) == RUNS
+
+
+def test_a_tool_that_is_known_to_be_out_spoils_nothing(container: Container, tool: Counting) -> None:
+    """What was not sent still goes at once afterwards."""
+    number = pending_runs.make(container, 3)
+    tool.breaks = "before"
+    guarded = GuardedTool(container.sessions, tool, 20.0)
+    with pytest.raises(ServiceUnavailable):
+        guarded.publish_new(number, [])
+    settings = container.settings
+    for _ in range(2):
+        with pytest.raises(ServiceUnavailable, match="asked again at"):
+            bulk.publish_waiting(
+                container.sessions, guarded, number, settings.storage, settings.label_studio, worth_it=1
+            )
+    tool.breaks = None
+    assert at_once(container, tool, number) == 3
 
 
 def test_what_is_of_no_use_to_anybody_is_told_alone_and_what_was_tried_is_looked_for(

@@ -18,6 +18,7 @@ from sqlalchemy import func, select, text, update
 from typer.testing import CliRunner
 
 from backend.bootstrap import Container
+from backend.cli import doctor
 from backend.cli import projects as command
 from backend.db.tables import OutboxMessage, Project, Publication, Run
 from backend.domain.errors import Misconfigured, ServiceUnavailable
@@ -199,6 +200,31 @@ def test_another_ones_project_gets_nothing(container: Container, label_studio: L
     assert "'Theirs'" in str(found.detail)
     tasks = httpx.get(f"{label_studio.url}/api/tasks", params={"project": made["id"]}, headers=headers, timeout=60)
     assert tasks.json()["tasks"] == []
+
+
+def test_the_doctor_mends_what_drifted(
+    container: Container, label_studio: LabelStudioServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The configuration replaced and the storage removed behind our back: told, then mended, then all is published."""
+    number = status(container).label_studio_project_id
+    headers = {"Authorization": f"Token {label_studio.token}"}
+    config = '<View><Image name="i" value="$i"/><Choices name="c" toName="i"><Choice value="a"/></Choices></View>'
+    with httpx.Client(base_url=label_studio.url, headers=headers, timeout=60) as api:
+        assert api.patch(f"/api/projects/{number}/", json={"label_config": config}).status_code == 200
+        for storage in api.get("/api/storages/s3", params={"project": number}).json():
+            assert api.delete(f"/api/storages/s3/{storage['id']}").status_code == 204
+        monkeypatch.setattr(doctor, "bootstrap", lambda _: container)
+        work(container)
+        look = ["--only", "labeling-projects"]
+        told = CliRunner().invoke(doctor.app, look, catch_exceptions=False)
+        assert (told.exit_code, "cups is project_wrong" in told.stdout) == (1, True)
+        mended = CliRunner().invoke(doctor.app, [*look, "--repair"], catch_exceptions=False)
+        time_passes(container)
+        work(container)
+        assert mended.exit_code == 0
+        assert len(api.get("/api/storages/s3", params={"project": number}).json()) == 1
+    assert predictions(container, label_studio) == RUNS
+    assert CliRunner().invoke(doctor.app, look, catch_exceptions=False).exit_code == 0
 
 
 @pytest.fixture(scope="module")
