@@ -9,7 +9,6 @@ import random
 from dataclasses import replace
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 
@@ -165,6 +164,5 @@ def test_predictions_come_back_as_they_were_also_at_once(desk: Desk) -> None:
     tasks = desk.tool.publish_new(desk.project_id, items)
     for item, task_id in zip(items, tasks, strict=True):
         assert isinstance(task_id, int)
-        found = httpx.get(f"{desk.api.base_url}api/predictions/", params={"task": task_id}, headers=desk.api.headers)
-        [made] = found.json()
+        [made] = desk.get("/api/predictions/", task=task_id)
         assert made["result"] == regions(item)

@@ -110,6 +110,13 @@ def test_where_a_mask_was_taken_away_its_neighbours_speak(gone: Mask | None) -> 
     assert sources(track)[10] is sources(track)[90] is Source.KEPT
 
 
+def test_a_moved_box_speaks_for_what_was_taken_away_beside_it_and_its_old_mask_does_not() -> None:
+    box = Box(12, 2, 20, 10)
+    both = replace(boxed(BoxKeyframe(10, box, True)), masks=repainted({50: None}).masks)
+    found, _ = corrected(both)
+    assert found.carries == (Carry(10, box, range(51)), Carry(90, BASE[90], range(51, 71)))
+
+
 def test_what_a_person_hides_is_gone_and_what_they_show_is_carried() -> None:
     hidden, track = corrected(boxed(BoxKeyframe(60, interpolate(KEYFRAMES, FRAMES)[60], False)))
     assert hidden.hidden == frozenset(range(61, 94))
