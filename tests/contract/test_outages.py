@@ -174,7 +174,7 @@ def test_a_deleted_project_is_told_and_connecting_anew_publishes_everything(
     shown = CliRunner().invoke(command.app, ["status"], catch_exceptions=False).stdout
     assert "project_gone" in shown
     runner = CliRunner()
-    assert runner.invoke(command.app, ["connect", "cups"], catch_exceptions=False).exit_code == 0
+    assert runner.invoke(command.app, ["connect", found.project], catch_exceptions=False).exit_code == 0
     [printed] = json.loads(runner.invoke(command.app, ["status", "--json"], catch_exceptions=False).stdout)
     assert (printed["state"], printed["pending"]) == ("ok", RUNS)
     assert printed["label_studio_project_id"] != number
@@ -217,7 +217,7 @@ def test_the_doctor_mends_what_drifted(
         work(container)
         look = ["--only", "labeling-projects"]
         told = CliRunner().invoke(doctor.app, look, catch_exceptions=False)
-        assert (told.exit_code, "cups is project_wrong" in told.stdout) == (1, True)
+        assert (told.exit_code, f"{status(container).project} is project_wrong" in told.stdout) == (1, True)
         mended = CliRunner().invoke(doctor.app, [*look, "--repair"], catch_exceptions=False)
         time_passes(container)
         work(container)

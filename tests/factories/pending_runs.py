@@ -28,8 +28,9 @@ def make(container: Container, count: int) -> int:
     """So many runs, each of a video of its own, of a new project; its number in Label Studio."""
     tool, settings = container.labeling_tool, container.settings
     assert tool is not None
-    number = tool.ensure_project(f"pending {uuid4().hex[:8]}", [], [settings.storage.artifact_bucket])
-    core.make_project(container, label_studio_project_id=number)
+    name = f"pending {uuid4().hex[:8]}"
+    number = tool.ensure_project(name, [], [settings.storage.artifact_bucket])
+    core.make_project(container, name, label_studio_project_id=number)
     for index in range(count):
         run_id = core.ready_run(container, f"in/{index}.mp4")
         claimed = core.claim(container, run_id)
