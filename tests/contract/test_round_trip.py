@@ -18,9 +18,10 @@ from backend.domain.masks import encode_mask
 from backend.domain.tracks import BoxKeyframe
 from backend.ports import PublicationItem, PublicationPage, PublicationTrack
 from integrations.label_studio import bitmask
+from integrations.label_studio.annotation import layer_of
 from integrations.label_studio.config import labeling_config, read_config
 from integrations.label_studio.coordinates import frame_rate
-from integrations.label_studio.prediction import prediction
+from integrations.label_studio.prediction import prediction, track_indices
 from integrations.label_studio.task_data import task_data
 from tests.contract.conftest import Desk
 from tests.factories import moving_square
@@ -28,7 +29,7 @@ from tests.factories import moving_square
 pytestmark = [pytest.mark.stack, pytest.mark.label_studio]
 
 TASKS, RESULTS = 20, 10
-SIZES = [(1, 1), (2, 7), (33, 17), (64, 48), (131, 77), (384, 216), (359, 641)]
+SIZES = [(1, 1), (2, 7), (33, 17), (64, 48), (131, 77), (201, 119)]
 
 
 def random_box(rng: random.Random, width: int, height: int) -> Box:
@@ -119,8 +120,9 @@ def ordered(layer: Layer) -> Layer:
 def test_two_hundred_results_come_back_as_they_were(desk: Desk) -> None:
     rng = random.Random(11)
     items = {number: random_item(rng, number) for number in range(1, TASKS + 1)}
+    ours = {number: regions(item) for number, item in items.items()}
     answers = {
-        number: [random_answer(rng, item, regions(item)) for _ in range(RESULTS)] for number, item in items.items()
+        number: [random_answer(rng, item, ours[number]) for _ in range(RESULTS)] for number, item in items.items()
     }
     body = [
         {"data": task_data(item, frame_rate(item.probe)), "annotations": [{"result": r} for r in answers[number]]}
@@ -133,12 +135,13 @@ def test_two_hundred_results_come_back_as_they_were(desk: Desk) -> None:
         task = desk.tool.answered(desk.project_id, task_id)
         assert task is not None
         assert [answer.raw["result"] for answer in task.answers] == answers[number]
-        for answer in task.answers:
+        for answer, said in zip(task.answers, answers[number], strict=True):
             sent, returned = desk.tool.layers(task, answer, item)
-            expected = replace(answer, raw={"result": answers[number][seen % RESULTS]})
-            assert ordered(returned) == ordered(desk.tool.layers(task, expected, item)[1])
-            _check_sent(sent, item)
+            pages = [page.frame_index for page in item.pages]
+            size, count = (item.probe.width, item.probe.height), item.probe.frame_count
+            assert ordered(returned) == ordered(layer_of(said, size, count, pages, track_indices(item)))
             seen += 1
+        _check_sent(sent, item)
     assert seen == TASKS * RESULTS
 
 
