@@ -17,6 +17,7 @@ from backend.ports import LabelingTool, ModelRegistry
 from backend.profiles import ModelProfile, load_profile
 from backend.services import outbox
 from backend.services.ingest import RunSpec
+from backend.services.outages import GuardedTool
 from backend.services.weights import WeightsCache
 from backend.settings import Settings, get_settings
 from integrations.broker.celery import CeleryQueue
@@ -77,9 +78,10 @@ class Container:
     @cached_property
     def labeling_tool(self) -> LabelingTool | None:
         """None where no labeling tool is configured."""
-        if self.settings.label_studio.url is None:
+        labeling = self.settings.label_studio
+        if labeling.url is None:
             return None
-        return LabelStudioTool(self.settings.label_studio, self.settings.storage)
+        return GuardedTool(self.sessions, LabelStudioTool(labeling, self.settings.storage), labeling.timeout_s)
 
     @cached_property
     def workshop(self) -> "Workshop":

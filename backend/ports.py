@@ -1,7 +1,7 @@
 """The roles the services need filled from outside. Adapters in `integrations/` and `workers/` fill them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.domain.annotation import Annotation, Mask, VideoProbe
+from backend.domain.corrected import Carry
 from backend.domain.corrections import Layer
 from backend.domain.datasets import TruthObject
+from backend.domain.errors import BadInput
 from backend.domain.runs import Mode, RunStatus, Stage
 from backend.domain.tracks import BoxKeyframe
 
@@ -170,6 +172,16 @@ class AnnotationPipeline(Protocol):
         Raises `BadInput` for what can't be annotated; malformed model output is a result, not an exception.
         """
 
+    def carry(
+        self,
+        video_path: Path,
+        probe: VideoProbe,
+        carries: Sequence[Carry],
+        on_progress: Callable[[float], None] = lambda _: None,
+    ) -> list[dict[int, Mask]]:
+        """What the segmenter makes of each prompt on the frames it speaks for, by frame index; no entry where nothing
+        is seen. Progress goes from 0 to 1. Raises `BadInput` where the file is not the video that was probed."""
+
 
 class JobQueue(Protocol):
     def send(self, task: str, queue: str, payload: Mapping[str, Any]) -> None:
@@ -216,11 +228,12 @@ class ModelRegistry(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PublishedTask:
-    """Where a pre-annotation ended up in the labeling tool, and what a person should know about how it is shown."""
+    """Where a pre-annotation ended up in the labeling tool, and what a person should know about how it is shown. No
+    prediction: it was a control."""
 
     project_id: int
     task_id: int
-    prediction_id: int
+    prediction_id: int | None
     warnings: tuple[str, ...] = ()
 
 
@@ -241,7 +254,8 @@ class Answer:
 @dataclass(frozen=True, slots=True)
 class AnsweredTask:
     """A task with everything people made of it, read at one moment. `changed_at`: the tool's time of its last change;
-    `data` and `config` are what the tool needs to read the answers."""
+    `data` and `config` are what the tool needs to read the answers; they are kept with each answer. `predictions`: ids
+    of ours by run and corrected layer."""
 
     project_id: int
     task_id: int
@@ -249,6 +263,18 @@ class AnsweredTask:
     answers: tuple[Answer, ...]
     data: Mapping[str, Any]
     config: str
+    predictions: Mapping[tuple[int, int | None], int] = field(default_factory=dict)
+
+
+#: Codes of what a labeling tool raises: it is known to be out and was not asked; it wants to be asked less often; it
+#: failed, perhaps at this one thing; it refused the key; its project was deleted; its project can't show what we send
+#: (another's, or somebody changed its configuration).
+LABELING_WAITS = "labeling_tool_waits"
+LABELING_BUSY = "labeling_tool_busy"
+LABELING_ERROR = "labeling_tool_error"
+KEY_REFUSED = "labeling_key_refused"
+PROJECT_GONE = "labeling_project_gone"
+PROJECT_WRONG = "labeling_project_wrong"
 
 
 class LabelingTool(Protocol):
@@ -262,6 +288,13 @@ class LabelingTool(Protocol):
         """Idempotent: a repeat finds the task and the prediction that are there.
 
         Raises `ServiceUnavailable` (try again later), `Misconfigured`, or `BadInput` (never publishable as it is).
+        """
+
+    def publish_new(self, project_id: int, items: Sequence["PublicationItem"]) -> list[int | BadInput]:
+        """Many at once, whose tasks are not there and that nobody else publishes meanwhile; of each its new task's id,
+        or why it can't be made (`BadInput`) this way.
+
+        Not idempotent. Raises `ServiceUnavailable` or `Misconfigured`: then some may have been made.
         """
 
     def task_url(self, project_id: int, task_id: int) -> str: ...
@@ -306,7 +339,8 @@ class PublicationTrack:
 
 @dataclass(frozen=True, slots=True)
 class PublicationItem:
-    """One run's result as the labeling tool is to show it. `video_uri` is `s3://bucket/key`."""
+    """One run's result, or a corrected layer of it, as the labeling tool is to show it. `video_uri` is
+    `s3://bucket/key`."""
 
     run_id: int
     video_id: int
@@ -321,3 +355,6 @@ class PublicationItem:
     pages: tuple[PublicationPage, ...]  # in the order they are shown
     tracks: tuple[PublicationTrack, ...]
     model_version: str
+    layer_id: int | None = None
+    #: Only the task is to be made, and nothing of what the model said is to be seen.
+    control: bool = False

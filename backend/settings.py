@@ -61,6 +61,8 @@ class LabelStudioSettings(Group):
     #: reviews.
     webhook_url: str | None = None
     webhook_token: SecretStr | None = None
+    #: With a secret, annotators are kept as pseudonyms made with it, never as their numbers; keep it, or they change.
+    annotator_secret: SecretStr | None = None
     poll_interval_s: float = Field(30.0, gt=0, description="how often it is asked what people changed")
     #: So often the server may refuse or fail at a publication (being away doesn't count); then it is `failed`.
     max_attempts: int = Field(20, ge=1)

@@ -32,8 +32,13 @@ def pipeline_for(
     Raises `Misconfigured` if the weights are no longer those of the model version, `NotFound` if stored ones are gone,
     `ServiceUnavailable` if they can't be fetched now.
     """
-    spec = RunSpec(profile_of(container, model_digest, profile), config)
-    key = (model_digest, spec.config_digest)
+    return pipeline_of(container, profile_of(container, model_digest, profile), config)
+
+
+def pipeline_of(container: Container, profile: ModelProfile, config: dict[str, Any]) -> AnnotationPipeline:
+    """As `pipeline_for`, of a profile that is known to be of its version."""
+    spec = RunSpec(profile, config)
+    key = (profile.digest, spec.config_digest)
     with _lock:
         pipeline = _loaded.pop(key, None)
         if pipeline is None:
@@ -87,9 +92,13 @@ def profile_of(container: Container, model_digest: str, stored: dict[str, Any]) 
     return profile
 
 
+def present_profile(container: Container) -> ModelProfile:
+    """The profile of the version that answers now where no project is pinned."""
+    with container.transaction() as session:
+        version = rows.get(session, promotions.champion_of(session, container.run_spec.profile))
+        return profile_of(container, version.digest, version.profile)
+
+
 def preload(container: Container) -> None:
     """Load what the next runs will ask for, so that the first needn't wait."""
-    spec = container.run_spec
-    with container.transaction() as session:
-        version = rows.get(session, promotions.champion_of(session, spec.profile))
-    pipeline_for(container, version.digest, version.profile, spec.config)
+    pipeline_of(container, present_profile(container), container.run_spec.config)

@@ -5,16 +5,18 @@ that can't be compared with a pre-annotation of ours say nothing.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 from sqlalchemy.orm import Session
 
+from backend.db.repositories import corrected as layers
 from backend.db.repositories import datasets as repository
 from backend.db.repositories import results
 from backend.db.repositories.datasets import ReviewedRow
 from backend.db.tables import MaskCorrectionRow, Review, ReviewVersion, Run, TrackCorrectionRow
+from backend.domain.annotation import Mask, VideoProbe
 from backend.domain.corrections import Change, Corrections, MaskCorrection, TrackCorrection
 from backend.domain.datasets import DatasetItem, Provenance, Split
 from backend.domain.errors import BadInput
@@ -96,9 +98,21 @@ def _truth(version: ReviewVersion, run: Run, session: Session, reader: ReviewRea
     )
     frame_of = {row.region_id: row.frame_index for row in version.masks}
     returned = reader.layer(version.raw, size, probe.frame_count, frame_of)
-    dense = {row.index: results.masks_of(session, row.id, probe.height, probe.width) for row in run.tracks}
+    dense = _shown_masks(session, version, run, probe)
     pages = [row.frame_index for row in run.keyframes]
     return truth_of(returned, corrections, pages, size, partial(reader.track_index, run.id), dense)
+
+
+def _shown_masks(
+    session: Session, version: ReviewVersion, run: Run, probe: VideoProbe
+) -> Mapping[int, Mapping[int, Mask]]:
+    """By index the tracks that people were shown: the run's own, or those of a corrected layer sent in their place."""
+    layer_id = layers.origin_of(session, version.id)[2].layer_id
+    if layer_id is None:
+        return {row.index: results.masks_of(session, row.id, probe.height, probe.width) for row in run.tracks}
+    tracks = layers.get(session, layer_id).tracks
+    whole = {row.index: layers.masks_of(session, row.id, probe.height, probe.width) for row in tracks}
+    return {index: {i: mask for i, (mask, _) in masks.items()} for index, masks in whole.items()}
 
 
 def _track_correction(row: TrackCorrectionRow) -> TrackCorrection:

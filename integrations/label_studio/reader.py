@@ -29,7 +29,7 @@ class LabelStudioReader:
         except (KeyError, TypeError, ValueError) as error:
             raise BadInput(f"the annotation names a mask that was never compared: {error}") from error
         pages = [frames.get(page, -1) for page in range(max(frames, default=-1) + 1)]
-        return layer_of(result, size, frame_count, pages)
+        return layer_of(result, size, frame_count, pages, {})
 
     def track_index(self, run_id: int, region_id: str) -> int | None:
         """See `ReviewReader.track_index`."""

@@ -5,7 +5,7 @@ identity across keyframes (`linking`), a streaming segmenter, and honest ends wh
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.domain.annotation import Annotation, Detection, Keyframe, Track, VideoProbe
+from backend.domain.annotation import Annotation, Detection, Keyframe, Mask, Track, VideoProbe
+from backend.domain.corrected import Carry
 from backend.domain.frames import Sampling, sample_uniformly
 from backend.domain.runs import Mode, RunStatus, Stage
 from backend.ports import Checkpoints, StageListener
@@ -29,7 +30,7 @@ from workers.pipeline.engines.loading import load_engines
 from workers.pipeline.linking import LinkedTrack, corroborated
 from workers.pipeline.parsing import Moment
 from workers.pipeline.scratch import ScratchCheckpoints
-from workers.pipeline.segmenter import Propagation, Segmenter
+from workers.pipeline.segmenter import BoxPrompt, MaskPrompt, Prompt, Propagation, Segmenter
 from workers.pipeline.system1 import System1, System1Result
 from workers.pipeline.system2 import GroundedBox, System2
 
@@ -133,6 +134,26 @@ class OmniPipeline:
         with progress.stage(Stage.SYSTEM2):
             looked = self._ground(chosen, clip, sampling, progress)
         return Decision(chosen, tuple(looked), tuple(progress.warnings), dict(progress.timings_s))
+
+    def carry(
+        self,
+        video_path: Path,
+        probe: VideoProbe,
+        carries: Sequence[Carry],
+        on_progress: Callable[[float], None] = lambda _: None,
+    ) -> list[dict[int, Mask]]:
+        """The segmenter alone: see `AnnotationPipeline.carry`."""
+        prompts = [_prompt(carry) for carry in carries]
+        size_px, room = self.segmenter.size_px, (self._scratch_dir, self._scratch_bytes)
+        with Clip.open(video_path, probe, size_px, *room) as clip:
+            clip.need_all()
+            spans = [carry.span for carry in carries]
+            kept = ScratchCheckpoints(self._scratch_dir)
+            found = self.segmenter.propagate(clip.small, prompts, (probe.width, probe.height), on_progress, spans, kept)
+            return [
+                {frame: mask for frame, mask in propagation.masks.items() if frame in carry.frames}
+                for carry, propagation in zip(carries, found, strict=True)
+            ]
 
     def choose(
         self, video_path: Path, instruction: str, mode: Mode, *, seed: int = 0
@@ -242,6 +263,12 @@ class OmniPipeline:
             "seed": seed,
             "trained_on": {role: weights.trained_on for role, weights in parts.items()},
         }
+
+
+def _prompt(carry: Carry) -> Prompt:
+    if isinstance(carry.prompt, Mask):
+        return MaskPrompt(carry.frame_index, carry.prompt)
+    return BoxPrompt(carry.frame_index, carry.prompt)
 
 
 def _keyframes(

@@ -1,4 +1,4 @@
-"""The segmenter: Meta's SAM2 carries boxes from their keyframes through the clip, forward and in reverse.
+"""The segmenter: Meta's SAM2 carries boxes and masks from their frames through the clip, forward and in reverse.
 
 Detections of a clip share the encodings of its frames; those prompted on the same frame go through memory attention,
 decoder and memory encoder as one batch. Unlike Meta's video predictor, only the memories that the model can still read
@@ -26,7 +26,7 @@ from scipy.ndimage import label
 
 from backend.domain.annotation import Box, Mask
 from backend.domain.errors import Misconfigured
-from backend.domain.masks import encode_mask
+from backend.domain.masks import decode_mask, encode_mask
 from backend.ports import CarriedMask, Checkpoints, Way
 from backend.profiles import SegmenterProfile, Weights
 from workers.pipeline import torchvision_cpu, tracker_state
@@ -56,6 +56,17 @@ _STATE_FORM = 1
 class BoxPrompt:
     frame_index: int
     box_xyxy_px: Box
+
+
+@dataclass(frozen=True, slots=True)
+class MaskPrompt:
+    """A mask at source resolution that is taken as it is; SAM2 carries it from there."""
+
+    frame_index: int
+    mask: Mask
+
+
+Prompt = BoxPrompt | MaskPrompt
 
 
 @dataclass(slots=True)
@@ -146,7 +157,7 @@ class Segmenter:
     def propagate(
         self,
         frames: FrameStore,
-        prompts: Sequence[BoxPrompt],
+        prompts: Sequence[Prompt],
         source_size: tuple[int, int],
         on_progress: Callable[[float], None] = lambda _: None,
         spans: Sequence[range] | None = None,
@@ -229,23 +240,36 @@ class Segmenter:
         """How many frames back the model reads memories; those beyond `_near` only for their object pointers."""
         return int(max(self.model.max_obj_ptrs_in_encoder, self._near + 1))
 
-    def _groups(
-        self, prompts: Sequence[BoxPrompt], spans: Sequence[range], source_size: tuple[int, int]
-    ) -> list[Group]:
-        """Prompts by frame and span, earliest first, at most `_rows` together; boxes scaled to the model's square
+    def _groups(self, prompts: Sequence[Prompt], spans: Sequence[range], source_size: tuple[int, int]) -> list[Group]:
+        """Prompts of one kind by frame and span, earliest first, at most `_rows` together, at the model's square
         input."""
-        scale = [self.size_px / source_size[0], self.size_px / source_size[1]] * 2
-        by_frame: dict[tuple[int, range], list[int]] = {}
+        by_frame: dict[tuple[int, range, bool], list[int]] = {}
         for row, (prompt, span) in enumerate(zip(prompts, spans, strict=True)):
-            by_frame.setdefault((prompt.frame_index, span), []).append(row)
+            by_frame.setdefault((prompt.frame_index, span, isinstance(prompt, MaskPrompt)), []).append(row)
         groups = []
-        for (frame_index, span), rows in sorted(by_frame.items(), key=lambda item: (item[0][0], item[0][1].start)):
+        for (frame_index, span, _), rows in sorted(by_frame.items(), key=lambda item: (item[0][0], item[0][1].start)):
             for begin in range(0, len(rows), self._rows):
                 some = rows[begin : begin + self._rows]
-                corners = [prompts[r].box_xyxy_px for r in some]
-                boxes = torch.tensor([[b.x1, b.y1, b.x2, b.y2] for b in corners]) * torch.tensor(scale)
-                groups.append(Group(frame_index, span, some, boxes.to(self.device)))
+                boxes = self._boxes([p for r in some if isinstance(p := prompts[r], BoxPrompt)], source_size)
+                masks = self._mask_inputs([p for r in some if isinstance(p := prompts[r], MaskPrompt)])
+                groups.append(Group(frame_index, span, some, boxes, masks))
         return groups
+
+    def _boxes(self, prompts: Sequence[BoxPrompt], source_size: tuple[int, int]) -> torch.Tensor:
+        scale = [self.size_px / source_size[0], self.size_px / source_size[1]] * 2
+        corners = [[p.box_xyxy_px.x1, p.box_xyxy_px.y1, p.box_xyxy_px.x2, p.box_xyxy_px.y2] for p in prompts]
+        return (torch.tensor(corners).view(-1, 4) * torch.tensor(scale)).to(self.device)
+
+    def _mask_inputs(self, prompts: Sequence[MaskPrompt]) -> torch.Tensor | None:
+        """(n, 1, size, size), 0 or 1, as Meta's `add_new_mask` makes them of masks of any size; None: no prompt."""
+        if not prompts:
+            return None
+        pixels = torch.from_numpy(np.stack([decode_mask(prompt.mask) for prompt in prompts])).float()[:, None]
+        square = (self.size_px, self.size_px)
+        if pixels.shape[-2:] != square:
+            resized = F.interpolate(pixels, square, mode="bilinear", align_corners=False, antialias=True)
+            pixels = (resized >= 0.5).float()
+        return pixels.to(self.device)
 
     def _step(
         self, group: Group, frame_index: int, features: Features, frame_count: int, reverse: bool,
@@ -266,13 +290,13 @@ class Segmenter:
         vision, positions, sizes = features
         vision = [f.expand(-1, rows, -1) for f in vision]
         positions = [p.expand(-1, rows, -1) for p in positions]
-        points = None
-        if is_prompted:
+        points, masks = None, group.masks if is_prompted else None
+        if is_prompted and masks is None:
             labels = torch.tensor([BOX_CORNERS], dtype=torch.int32, device=self.device).expand(rows, 2)
             points = {"point_coords": group.boxes.view(rows, 2, 2), "point_labels": labels}
         # track_step of the same class does just this, but drops the predicted IoU, which is our confidence.
         current, heads, _, _ = self.model._track_step(
-            frame_index, is_prompted, vision, positions, sizes, points, None, _as_meta_keeps_it(group), frame_count,
+            frame_index, is_prompted, vision, positions, sizes, points, masks, _as_meta_keeps_it(group), frame_count,
             reverse, None,
         )  # fmt: skip
         _, _, ious, low_res, high_res, pointer, object_logits = heads
@@ -333,9 +357,13 @@ class Segmenter:
 
 
 def _plan_digest(sweeps: Sequence[Sweep], source_size: tuple[int, int], frame_count: int) -> str:
-    """What a round does, in short: its ways and boxes. Another digest's states lead elsewhere."""
+    """What a round does, in short: its ways, boxes and masks. Another digest's states lead elsewhere."""
     ways = [(s.order, s.reverse, [(g.frame_index, g.span, g.rows, g.boxes.tolist()) for g in s.groups]) for s in sweeps]
-    return hashlib.sha256(repr((_STATE_FORM, ways, source_size, frame_count)).encode()).hexdigest()
+    sha = hashlib.sha256(repr((_STATE_FORM, ways, source_size, frame_count)).encode())
+    for masks in (group.masks for sweep in sweeps for group in sweep.groups):
+        if masks is not None:
+            sha.update(masks.cpu().numpy().tobytes())
+    return sha.hexdigest()
 
 
 def _as_meta_keeps_it(group: Group) -> dict[str, dict[int, dict[str, Any]]]:

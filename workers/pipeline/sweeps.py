@@ -18,14 +18,15 @@ Memory = dict[str, torch.Tensor]
 
 @dataclass(slots=True)
 class Group:
-    """The prompts of one frame that are carried equally far: rows of one batch. `rows` are indices into the caller's
-    prompts; `ahead` are the first memories of the way forward: the way back begins with them behind it, as in Meta's
-    predictor."""
+    """The prompts of one frame that are carried equally far: rows of one batch, all boxes or all masks. `rows` are
+    indices into the caller's prompts; `ahead` are the first memories of the way forward: the way back begins with them
+    behind it, as in Meta's predictor."""
 
     frame_index: int
     span: range
     rows: list[int]
     boxes: torch.Tensor  # (n, 4) in model pixels
+    masks: torch.Tensor | None = None  # (n, 1, size, size), 0 or 1
     conditioning: Memory | None = None
     memory: dict[int, Memory] = field(default_factory=dict)
     ahead: dict[int, Memory] = field(default_factory=dict)

@@ -35,6 +35,31 @@ class ProjectIn(BaseModel):
     priority: int = Field(0, ge=-1000, le=1000)
 
 
+class ProjectChange(BaseModel):
+    """What is left out stays as it is."""
+
+    show_corrected: bool | None = Field(
+        None, description="send what corrections make of a result as a fresh prediction"
+    )
+    control_share: float | None = Field(None, ge=0, le=1, description="share of new tasks without a pre-annotation")
+
+
+class StatusOut(Row):
+    """`state`: ok, not_connected, away, busy, failing, key_refused, project_gone or project_wrong; `detail` says more.
+    Nothing is asked before `next_try_at`; `pending` publications wait, and none is lost."""
+
+    project: str
+    label_studio_project_id: int | None
+    state: str
+    since: datetime | None
+    detail: str | None
+    next_try_at: datetime | None
+    asked_at: datetime | None
+    pending: int
+    published: int
+    failed: int
+
+
 class SourceOut(Row):
     id: int
     bucket: str
@@ -55,6 +80,8 @@ class ProjectOut(Row):
     priority: int
     label_studio_project_id: int | None
     model_version: str | None = Field(None, description="the digest it is pinned to; none: it follows the champion")
+    show_corrected: bool
+    control_share: float
     created_at: datetime
     sources: list[SourceOut]
     instructions: list[InstructionOut]

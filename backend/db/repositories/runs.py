@@ -182,7 +182,7 @@ def finished_without_publication(session: Session, project_id: int, target: str)
             exists().where(Instruction.id == Run.instruction_id, Instruction.project_id == project_id),
             Run.status.in_(PUBLISHABLE),
             ~Run.shadow,
-            ~exists().where(Publication.run_id == Run.id, Publication.target == target),
+            ~exists().where(Publication.run_id == Run.id, Publication.target == target, Publication.layer_id.is_(None)),
         )
         .order_by(Run.id)
     )

@@ -2,8 +2,10 @@
 
 from backend.db.tables.base import Base
 from backend.db.tables.checkpoints import CarriedMaskRow, RunCheckpoint, RunWay
+from backend.db.tables.corrected import CorrectedLayer, CorrectedMaskRow, CorrectedTrackRow
 from backend.db.tables.datasets import Dataset, DatasetItemRow, SourceVideo
 from backend.db.tables.models import ModelVersion, Promotion, VerdictRow
+from backend.db.tables.outages import LabelingState
 from backend.db.tables.outbox import OutboxMessage, WorkerHeartbeat
 from backend.db.tables.projects import Instruction, Project, ProjectSource
 from backend.db.tables.reviews import (
@@ -18,8 +20,9 @@ from backend.db.tables.runs import DetectionRow, KeyframeRow, MaskRow, Publicati
 from backend.db.tables.videos import Video
 
 __all__ = [
-    "Base", "CarriedMaskRow", "Dataset", "DatasetItemRow", "DetectionRow", "Instruction", "KeyframeRow",
-    "MaskCorrectionRow", "MaskRow", "ModelVersion", "OutboxMessage", "Project", "ProjectSource", "Promotion",
-    "Publication", "Review", "ReviewFeed", "ReviewTask", "ReviewVersion", "Run", "RunCheckpoint", "RunWay",
-    "SourceVideo", "TrackCorrectionRow", "TrackRow", "VerdictRow", "Video", "WorkerHeartbeat",
+    "Base", "CarriedMaskRow", "CorrectedLayer", "CorrectedMaskRow", "CorrectedTrackRow", "Dataset", "DatasetItemRow",
+    "DetectionRow", "Instruction", "KeyframeRow", "LabelingState", "MaskCorrectionRow", "MaskRow", "ModelVersion",
+    "OutboxMessage", "Project", "ProjectSource", "Promotion", "Publication", "Review", "ReviewFeed", "ReviewTask",
+    "ReviewVersion", "Run", "RunCheckpoint", "RunWay", "SourceVideo", "TrackCorrectionRow", "TrackRow", "VerdictRow",
+    "Video", "WorkerHeartbeat",
 ]  # fmt: skip

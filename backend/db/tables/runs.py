@@ -159,22 +159,30 @@ class MaskRow(Base):
 
 
 class Publication(Base):
-    """What was pushed where. `target` names the tool and its project, as `label_studio:<project id>`."""
+    """What was pushed where. `target` names the tool and its project, as `label_studio:<project id>`; `layer_id`: the
+    corrected layer that was pushed, null for the run's own result."""
 
     __tablename__ = "publications"
     __table_args__ = (
-        UniqueConstraint("run_id", "target"),
+        UniqueConstraint("run_id", "target", "layer_id", postgresql_nulls_not_distinct=True),
         CheckConstraint("state IN ('pending', 'published', 'failed')", name="state"),
     )
 
     id: Mapped[Id]
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
     target: Mapped[str] = mapped_column(String(200))
+    layer_id: Mapped[int | None] = mapped_column(
+        ForeignKey("corrected_layers.id", ondelete="CASCADE", use_alter=True), index=True
+    )
     state: Mapped[str] = mapped_column(String(16), server_default="pending", index=True)
-    task_id: Mapped[int | None] = mapped_column(BigInteger)
+    #: Only the task is made, without a prediction: what people do with nothing is what predictions are measured by.
+    control: Mapped[bool] = mapped_column(server_default=text("false"))
+    task_id: Mapped[int | None] = mapped_column(BigInteger, index=True)
     prediction_id: Mapped[int | None] = mapped_column(BigInteger)
     attempts: Mapped[int] = mapped_column(Integer, server_default="0")
     last_error: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[CreatedAt]
     dispatched_at: Mapped[Moment | None]
+    #: When it was first attempted; from then on something of it may be in the tool.
+    tried_at: Mapped[Moment | None]
     published_at: Mapped[Moment | None]
