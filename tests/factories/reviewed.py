@@ -14,10 +14,9 @@ from typing import Any
 import av
 import numpy as np
 from PIL import Image
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from backend.bootstrap import Container
-from backend.db.repositories import runs as run_rows
 from backend.db.tables import Publication
 from backend.domain.annotation import Annotation, Box, Detection, Keyframe, Track
 from backend.domain.corrections import Layer
@@ -26,7 +25,7 @@ from backend.domain.runs import Mode, RunStatus
 from backend.ports import Answer, AnsweredTask, PublicationItem
 from backend.services import projects, results, reviews, videos
 from backend.services.projects import InstructionSpec, Source
-from backend.services.publish import publication_item
+from backend.services.publish import item_of
 from backend.settings import DatasetSettings, LabelStudioSettings, StorageSettings
 from integrations.label_studio.answers import compared_layers
 from integrations.label_studio.config import labeling_config, read_config
@@ -163,7 +162,8 @@ class ReviewedProject:
     def sent(self, run_id: int) -> list[dict[str, Any]]:
         """The result of the run's prediction."""
         with self.container.transaction() as session:
-            item = publication_item(session, run_rows.get_whole(session, run_id), self.container.settings.storage)
+            shown = session.scalars(select(Publication).filter_by(run_id=run_id, layer_id=None)).one()
+            item = item_of(session, shown, self.container.settings.storage)
         config = read_config(labeling_config([]))
         result: list[dict[str, Any]] = prediction(item, config, frame_rate(item.probe), list(PAGES))["result"]
         return copy.deepcopy(result)
