@@ -161,6 +161,7 @@ class GuardSettings(Group):
     blind_steps: int = Field(5, ge=1, description="steps in a row without the rewards of System 2 and SAM2")
     reward_rise_z: float = Field(3.0, gt=0, description="standard errors by which the sampled reward has risen")
     held_out_loss: float = Field(0.03, ge=0, description="held-out score lost meanwhile: the reward is being gamed")
+    held_out_fall: float = Field(0.1, gt=0, description="held-out score lost, whatever the reward does")
     held_out_patience: int = Field(4, ge=1, description="evaluations without any gain meanwhile: the same")
 
 

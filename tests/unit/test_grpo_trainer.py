@@ -118,7 +118,7 @@ def test_loss_and_gradients_equal_a_plain_loop(
         clip_low=TRAINING.clip_low, clip_high=TRAINING.clip_high,
     )  # fmt: skip
     plain.backward()
-    assert float(ours) == pytest.approx(float(plain), abs=1e-5)
+    assert ours.item() == pytest.approx(plain.item(), abs=1e-5)
     expected = {name: p.grad for name, p in policy.named_parameters() if p.grad is not None}
     assert set(gradients) == set(expected)
     assert all(name.startswith(("model.", "lm_head.")) for name in gradients), "the towers are frozen"

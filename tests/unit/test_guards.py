@@ -43,7 +43,9 @@ FLAT = [0.90, 0.90, 0.89, 0.90, 0.90]
         (RISING, [None, None, None], None, ""),
         (RISING, [0.905, 0.89, 0.86], "gamed", r"rose by 0\.650 \(standard error 0\.0.*fell by 0\.030, from 0\.905"),
         (RISING, FLAT, "gamed", r"none of 4 held-out scores \(0\.900 at best\) was above the first, 0\.900"),
-        ({"reward": [2.7, 2.0]}, [0.90, 0.80, 0.70], None, ""),
+        ({"reward": [2.7, 2.0]}, [0.90, 0.80, 0.70], "worse", r"fell by 0\.150, from 0\.900: lower the rate"),
+        ({"reward": [2.7, 2.0]}, [0.90, 0.80, 0.85], None, ""),
+        ({"reward": [2.7, 2.0]}, [0.90, 0.60], None, ""),
         ({"entropy": [0.5, 0.3, 0.05]}, [], "entropy", "from 0.500 to 0.050 nats .* the same thing every time"),
         ({"entropy": [0.5, 1.0, 2.1]}, [], "entropy", "coming apart"),
         ({"entropy": [0.5, 0.3, 0.2]}, [], None, ""),
@@ -70,7 +72,7 @@ def test_each_history(
 @pytest.mark.parametrize("count", [0, 1, 3, 7])
 def test_a_short_history_stops_nothing(count: int) -> None:
     bad = steps(entropy=[0.5, 0.01], reward=[0.0, 9.0], length=[10.0, 1000.0])[:count]
-    assert check(bad, held_out(0.9, 0.5, 0.1), LIMITS) is None
+    assert check(bad, held_out(0.9, 0.5), LIMITS) is None
 
 
 def test_steps_without_a_reward_are_no_fall() -> None:
@@ -89,4 +91,4 @@ def test_the_course_that_was_gamed_in_a_prototype_is_stopped() -> None:
 
 
 def test_every_guard_is_asked() -> None:
-    assert set(GUARDS) == {"not_finite", "blind", "entropy", "kl", "length", "dead_groups", "gamed"}
+    assert set(GUARDS) == {"not_finite", "blind", "entropy", "kl", "length", "dead_groups", "gamed", "worse"}

@@ -129,8 +129,16 @@ def gamed(steps: History, held_out: History, limits: GuardSettings) -> str | Non
     return None
 
 
+def worse(_: History, held_out: History, limits: GuardSettings) -> str | None:
+    """What people are shown has got much worse, whatever the reward does."""
+    scores = _values(held_out, "score")
+    if len(scores) < 3 or (lost := scores[0] - float(np.mean(scores[-2:]))) < limits.held_out_fall:
+        return None
+    return f"the held-out score fell by {lost:.3f}, from {scores[0]:.3f}: lower the rate, or raise beta"
+
+
 #: In the order in which they are asked.
 GUARDS: dict[str, Callable[[History, History, GuardSettings], str | None]] = {
     "not_finite": not_finite, "blind": blind, "entropy": entropy, "kl": kl, "length": length,
-    "dead_groups": dead_groups, "gamed": gamed,
+    "dead_groups": dead_groups, "gamed": gamed, "worse": worse,
 }  # fmt: skip
