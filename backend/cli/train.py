@@ -35,7 +35,7 @@ def train() -> None:
 @app.command()
 def run(
     out: Annotated[Path, typer.Option(help="Folder of the training; one that was stopped goes on.")],
-    items: Annotated[str, typer.Option(help="What is learned from: shapeworld.")] = "shapeworld",
+    items: Annotated[str, typer.Option(help="shapeworld, or the folder of a frozen data set.")] = "shapeworld",
     base: Annotated[
         Path | None, typer.Option(help="Checkpoint of System 1 to begin with; default: the profile's.")
     ] = None,
@@ -112,11 +112,40 @@ def _items(
     name: str, training: TrainingSettings, kinds: list[str] | None, levels: list[str] | None
 ) -> tuple["ItemSource", list["TrainingItem"]]:
     """What is learned from, and what is held out."""
-    if name != "shapeworld":
-        raise BadInput(f"there are no items {name!r}; there are: shapeworld")
-    from workers.shapeworld.training.items import held_out, training_scenes
+    if name == "shapeworld":
+        from workers.shapeworld.training.items import held_out, training_scenes
 
-    return training_scenes(training.seed, kinds, levels), held_out(training.held_out_items)
+        return training_scenes(training.seed, kinds, levels), held_out(training.held_out_items)
+    if kinds or levels:
+        raise BadInput("--kind and --level choose scenes of shapeworld; a data set is what it is")
+    return _frozen(Path(name), training.seed)
+
+
+def _frozen(folder: Path, seed: int) -> tuple["ItemSource", list["TrainingItem"]]:
+    """The items of a folder with `train.parquet`, `holdout.parquet` and the videos as `media/<sha256>`."""
+    from backend.domain.datasets import DatasetItem, Split
+    from backend.services.manifests import read_manifest
+    from workers.learning import frozen
+    from workers.learning.items import Shuffled
+
+    def media(row: DatasetItem) -> Path:
+        path = folder / "media" / row.media_sha256
+        if not path.is_file():
+            raise BadInput(f"the data set in {folder} lacks the video media/{row.media_sha256}: fetch its media")
+        return path
+
+    def read(split: Split) -> "list[TrainingItem]":
+        path = folder / f"{split}.parquet"
+        if not path.is_file():
+            raise BadInput(f"there are no items {str(folder)!r}: write shapeworld, or a folder with {path.name}")
+        return frozen.items(read_manifest(path.read_bytes()), media)
+
+    items, held_out = read(Split.TRAIN), read(Split.HOLDOUT)
+    if not items or not held_out:
+        raise BadInput(f"the data set in {folder} has {len(items)} items to learn from and {len(held_out)} held out")
+    # The manifest's order is by video; what is measured first is to be of many.
+    order = Shuffled("held out", held_out, seed=0)
+    return Shuffled(f"data set {folder.name}", items, seed), [order.draw(n) for n in range(len(held_out))]
 
 
 def _downstream(profile: ModelProfile, training: TrainingSettings) -> "Follows":
