@@ -1,8 +1,11 @@
 """The only composition root: which adapters fill the ports, and the one transaction helper of API, CLI and workers."""
 
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -10,14 +13,21 @@ from sqlalchemy.orm import Session
 
 from backend.db.session import SessionFactory, make_engine, make_session_factory, session_scope
 from backend.domain.errors import PremaskError
-from backend.ports import LabelingTool
+from backend.ports import LabelingTool, ModelRegistry
 from backend.profiles import ModelProfile, load_profile
 from backend.services import outbox
 from backend.services.ingest import RunSpec
+from backend.services.outages import GuardedTool
+from backend.services.weights import WeightsCache
 from backend.settings import Settings, get_settings
 from integrations.broker.celery import CeleryQueue
+from integrations.label_studio.reader import LabelStudioReader
 from integrations.label_studio.tool import LabelStudioTool
+from integrations.mlflow.registry import MlflowRegistry
 from integrations.s3.store import S3ObjectStore
+
+if TYPE_CHECKING:
+    from backend.services.datasets import Workshop
 
 
 class Container:
@@ -52,11 +62,37 @@ class Container:
         return RunSpec.of(self.profile, self.settings.pipeline)
 
     @cached_property
+    def registry(self) -> ModelRegistry | None:
+        """None where the settings want none."""
+        if not self.settings.registry.enabled:
+            return None
+        return MlflowRegistry(self.settings.registry, self.settings.database, self.settings.storage)
+
+    @cached_property
+    def weights(self) -> WeightsCache:
+        """Stored weights, on this machine."""
+        worker = self.settings.worker
+        folder = worker.weights_dir or (worker.scratch_dir or Path(tempfile.gettempdir())) / "premask-weights"
+        return WeightsCache(self.store, self.settings.storage, folder, worker.weights_max_gib)
+
+    @cached_property
     def labeling_tool(self) -> LabelingTool | None:
         """None where no labeling tool is configured."""
-        if self.settings.label_studio.url is None:
+        labeling = self.settings.label_studio
+        if labeling.url is None:
             return None
-        return LabelStudioTool(self.settings.label_studio, self.settings.storage)
+        return GuardedTool(self.sessions, LabelStudioTool(labeling, self.settings.storage), labeling.timeout_s)
+
+    @cached_property
+    def workshop(self) -> "Workshop":
+        """What makes data sets."""
+        # They bring Arrow and SciPy, which other commands needn't wait for.
+        from backend.services.datasets import Workshop
+        from integrations.media.fingerprint import frame_hashes
+
+        return Workshop(
+            self.sessions, self.store, LabelStudioReader(), frame_hashes, self.settings.storage, self.settings.datasets
+        )
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:

@@ -1,13 +1,20 @@
 """The roles the services need filled from outside. Adapters in `integrations/` and `workers/` fill them."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from backend.domain.annotation import Annotation, Mask, VideoProbe
+from backend.domain.corrected import Carry
 from backend.domain.corrections import Layer
+from backend.domain.datasets import TruthObject
+from backend.domain.errors import BadInput
 from backend.domain.runs import Mode, RunStatus, Stage
 from backend.domain.tracks import BoxKeyframe
 
@@ -38,6 +45,46 @@ class ObjectStore(Protocol):
     def upload(self, bucket: str, key: str, path: Path, content_type: str) -> ObjectVersion: ...
 
 
+class FrameHasher(Protocol):
+    def __call__(self, path: Path, probe: VideoProbe) -> NDArray[np.uint64]:
+        """(frames,) perceptual hashes of frames spread over the video. Raises `UnreadableVideo`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublicExpression:
+    """An instruction of a public set and the objects it means, frames counted in the clip."""
+
+    text: str
+    objects: tuple[TruthObject, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PublicClip:
+    """A clip as a public set has it: a folder of pictures. `mask_frames`: those whose masks are known."""
+
+    name: str
+    pictures: tuple[Path, ...]
+    mask_frames: tuple[int, ...]
+    expressions: tuple[PublicExpression, ...]
+
+
+class PictureBinder(Protocol):
+    def __call__(self, pictures: Sequence[Path], to: Path, fps: Fraction) -> None:
+        """Write a video of those pictures, the same bytes for the same pictures. Raises `BadInput`."""
+
+
+class ReviewReader(Protocol):
+    """What an annotation of the labeling tool says, read from what is kept of it; the tool isn't asked."""
+
+    def layer(
+        self, raw: Mapping[str, Any], size: tuple[int, int], frame_count: int, frame_of: Mapping[str, int]
+    ) -> Layer:
+        """`size`: (width, height) in pixels; `frame_of`: the frame of each mask, by region. Raises `BadInput`."""
+
+    def track_index(self, run_id: int, region_id: str) -> int | None:
+        """The run's track that the region was sent for; None if it was sent for none of that run."""
+
+
 class VideoProber(Protocol):
     def __call__(self, path: Path) -> VideoProbe:
         """Raises `UnreadableVideo` with a reason a person understands."""
@@ -45,6 +92,66 @@ class VideoProber(Protocol):
 
 #: Called when a stage begins and while it goes on: (stage, share of the stage done in 0..1).
 StageListener = Callable[[Stage, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedMask:
+    """What the propagation of one detection shows on a frame: SAM2's mask, and its own estimate of the mask's IoU.
+
+    `detection`: position among those that are carried in that round.
+    """
+
+    detection: int
+    frame_index: int
+    mask: Mask
+    predicted_iou: float
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How far one walk over frames has come, and what the tracker remembers there (bytes that only it can read).
+
+    `steps`: frames that the walk takes in all.
+    """
+
+    steps: int
+    done: int
+    state: bytes
+
+
+class Checkpoints(Protocol):
+    """What a run has come to so far: the answers of System 1 and 2, then masks by detection and frame, in chunks.
+
+    Detections are carried in rounds, each over several ways beside each other, from several threads. A chunk holds the
+    masks of one way since its last one and where it stands; it is kept whole or not at all. All methods but the last
+    two raise `FenceLost` where the run is no longer this worker's.
+    """
+
+    @property
+    def chunk_frames(self) -> int:
+        """After so many frames a way hands its masks over."""
+
+    @property
+    def resumable(self) -> bool:
+        """Whether anybody may go on from here later; if not, the ways' states are not asked for."""
+
+    def decision(self) -> bytes | None:
+        """What was given to `decide` last."""
+
+    def decide(self, decision: bytes) -> None: ...
+
+    def begin(self, round_index: int, plan: str, ways: Sequence[int]) -> dict[int, Way]:
+        """How far those of the round's ways have come that were begun, by number. `ways`: how many frames each takes.
+        `plan` says what the round does: what was kept of another one, and what came after, is dropped."""
+
+    def commit(self, round_index: int, number: int, way: Way, masks: Sequence[CarriedMask]) -> None:
+        """Keep a chunk of that way."""
+
+    def masks(self, round_index: int, detection: int, frames: range) -> Iterator[CarriedMask]:
+        """What was kept of a detection on those frames, in their order."""
+
+    def counted(self, round_index: int, detection: int) -> int:
+        """On how many frames it is visible."""
 
 
 class AnnotationPipeline(Protocol):
@@ -57,11 +164,23 @@ class AnnotationPipeline(Protocol):
         seed: int = 0,
         probe: VideoProbe | None = None,
         on_stage: StageListener | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> Annotation:
-        """`probe`: what probing found in this very file, if it is known; else it is probed.
+        """`probe`: what probing found in this very file, if it is known; else it is probed. With `checkpoints` it goes
+        on from where they end, to the same result; the tracks' masks are read from them.
 
         Raises `BadInput` for what can't be annotated; malformed model output is a result, not an exception.
         """
+
+    def carry(
+        self,
+        video_path: Path,
+        probe: VideoProbe,
+        carries: Sequence[Carry],
+        on_progress: Callable[[float], None] = lambda _: None,
+    ) -> list[dict[int, Mask]]:
+        """What the segmenter makes of each prompt on the frames it speaks for, by frame index; no entry where nothing
+        is seen. Progress goes from 0 to 1. Raises `BadInput` where the file is not the video that was probed."""
 
 
 class JobQueue(Protocol):
@@ -73,12 +192,48 @@ class JobQueue(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class RegisteredVersion:
+    """A model version as a registry shows it. `source_uri`: where its weights or its profile lie; `tags`: whatever else
+    a person may look for."""
+
+    name: str
+    digest: str
+    source_uri: str
+    description: str
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """What a training wrote down: by name, (step, value) in order; and what it was run with."""
+
+    run_name: str
+    parameters: Mapping[str, str]
+    values: Mapping[str, Sequence[tuple[int, float]]]
+
+
+class ModelRegistry(Protocol):
+    """Where people look for models and their curves. It mirrors our database, which decides; so it may be behind."""
+
+    def register(self, version: RegisteredVersion, curves: Curves | None = None) -> None:
+        """Idempotent by digest. Raises `ServiceUnavailable`."""
+
+    def set_aliases(self, name: str, digests: Mapping[str, str | None]) -> None:
+        """Give each alias to the registered version of that digest, None: to none. Raises `ServiceUnavailable`, and
+        `NotFound` for a version that was never registered."""
+
+    def aliases(self, name: str) -> dict[str, str]:
+        """The digest that each alias leads to. Raises `ServiceUnavailable`."""
+
+
+@dataclass(frozen=True, slots=True)
 class PublishedTask:
-    """Where a pre-annotation ended up in the labeling tool, and what a person should know about how it is shown."""
+    """Where a pre-annotation ended up in the labeling tool, and what a person should know about how it is shown. No
+    prediction: it was a control."""
 
     project_id: int
     task_id: int
-    prediction_id: int
+    prediction_id: int | None
     warnings: tuple[str, ...] = ()
 
 
@@ -99,7 +254,8 @@ class Answer:
 @dataclass(frozen=True, slots=True)
 class AnsweredTask:
     """A task with everything people made of it, read at one moment. `changed_at`: the tool's time of its last change;
-    `data` and `config` are what the tool needs to read the answers."""
+    `data` and `config` are what the tool needs to read the answers; they are kept with each answer. `predictions`: ids
+    of ours by run and corrected layer."""
 
     project_id: int
     task_id: int
@@ -107,6 +263,18 @@ class AnsweredTask:
     answers: tuple[Answer, ...]
     data: Mapping[str, Any]
     config: str
+    predictions: Mapping[tuple[int, int | None], int] = field(default_factory=dict)
+
+
+#: Codes of what a labeling tool raises: it is known to be out and was not asked; it wants to be asked less often; it
+#: failed, perhaps at this one thing; it refused the key; its project was deleted; its project can't show what we send
+#: (another's, or somebody changed its configuration).
+LABELING_WAITS = "labeling_tool_waits"
+LABELING_BUSY = "labeling_tool_busy"
+LABELING_ERROR = "labeling_tool_error"
+KEY_REFUSED = "labeling_key_refused"
+PROJECT_GONE = "labeling_project_gone"
+PROJECT_WRONG = "labeling_project_wrong"
 
 
 class LabelingTool(Protocol):
@@ -120,6 +288,13 @@ class LabelingTool(Protocol):
         """Idempotent: a repeat finds the task and the prediction that are there.
 
         Raises `ServiceUnavailable` (try again later), `Misconfigured`, or `BadInput` (never publishable as it is).
+        """
+
+    def publish_new(self, project_id: int, items: Sequence["PublicationItem"]) -> list[int | BadInput]:
+        """Many at once, whose tasks are not there and that nobody else publishes meanwhile; of each its new task's id,
+        or why it can't be made (`BadInput`) this way.
+
+        Not idempotent. Raises `ServiceUnavailable` or `Misconfigured`: then some may have been made.
         """
 
     def task_url(self, project_id: int, task_id: int) -> str: ...
@@ -164,7 +339,8 @@ class PublicationTrack:
 
 @dataclass(frozen=True, slots=True)
 class PublicationItem:
-    """One run's result as the labeling tool is to show it. `video_uri` is `s3://bucket/key`."""
+    """One run's result, or a corrected layer of it, as the labeling tool is to show it. `video_uri` is
+    `s3://bucket/key`."""
 
     run_id: int
     video_id: int
@@ -179,3 +355,6 @@ class PublicationItem:
     pages: tuple[PublicationPage, ...]  # in the order they are shown
     tracks: tuple[PublicationTrack, ...]
     model_version: str
+    layer_id: int | None = None
+    #: Only the task is to be made, and nothing of what the model said is to be seen.
+    control: bool = False

@@ -81,6 +81,13 @@ def database_url(postgres_server: postgres.Postgres, migrated_template: str) -> 
         yield url
 
 
+@pytest.fixture
+def second_database_url(postgres_server: postgres.Postgres, migrated_template: str) -> Iterator[str]:
+    """Another database like `database_url`, for what is to be the same in both."""
+    with _fresh_database(postgres_server, migrated_template) as url:
+        yield url
+
+
 @pytest.fixture(scope="module")
 def module_database_url(postgres_server: postgres.Postgres, migrated_template: str) -> Iterator[str]:
     """As `database_url`, shared by the tests of a module."""

@@ -24,7 +24,7 @@ app = make_celery(settings.broker)
 app.set_default()
 app.Task = PremaskTask
 app.conf.update(
-    include=["workers.tasks.videos", "workers.tasks.runs", "workers.tasks.reviews", "workers.tasks.maintenance"],
+    include=[f"workers.tasks.{module}" for module in ("videos", "runs", "reviews", "corrected", "maintenance")],
     beat_schedule={
         name: {
             "task": f"maintenance.{name}",

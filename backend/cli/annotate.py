@@ -45,7 +45,8 @@ def annotate(
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     from workers.pipeline.omni import load_pipeline
 
-    pipeline = load_pipeline(models, settings.pipeline, settings.worker.torch_threads)
+    worker = settings.worker
+    pipeline = load_pipeline(models, settings.pipeline, worker.torch_threads, worker.scratch_dir, worker.scratch_bytes)
     seed = settings.pipeline.seed if seed is None else seed
     listener = None if as_json else _show_stage
     result = pipeline.annotate(video, instruction, mode, seed=seed, probe=probe, on_stage=listener)

@@ -25,12 +25,14 @@ from backend.db import migrate
 from backend.db.repositories import outbox as outbox_rows
 from backend.domain.errors import Misconfigured, PremaskError
 from backend.profiles import ServerProfile, Weights
+from backend.services import outages, projects
 from backend.settings import Settings
 from integrations.local.label_studio import TEMPLATE
 from integrations.local.state import running_stack
 
 app = typer.Typer()
 
+_WELL = {"ok", "not_connected"}
 #: Workers write a sign of life every two seconds.
 ALIVE_WITHIN_S = 15.0
 STARTED_BY_UP = {"database", "schema", "broker", "storage", "label-studio", "worker-gpu", "worker-io"}
@@ -71,6 +73,7 @@ class Doctor:
             "broker": lambda: self._outside("broker"),
             "storage": lambda: self._outside("storage"),
             "label-studio": self.label_studio,
+            "labeling-projects": self.labeling_projects,
             "worker-gpu": lambda: self.worker("gpu"),
             "worker-io": lambda: self.worker("io"),
             "browser": self.browser,
@@ -114,6 +117,26 @@ class Doctor:
             raise Note("none configured (PREMASK__LABEL_STUDIO__URL and __API_KEY): nothing is published")
         with urllib.request.urlopen(f"{settings.url}/health", timeout=5):
             return settings.url
+
+    def labeling_projects(self) -> str:
+        """Of each project, as those who last asked Label Studio found it."""
+        with self._container.transaction() as session:
+            found = outages.statuses(session)
+        troubled = [f"{one.project} is {one.state}: {one.detail}" for one in found if one.state not in _WELL]
+        if troubled:
+            raise Misconfigured("; ".join(troubled))
+        return f"{sum(one.state == 'ok' for one in found)} of {len(found)} connected, none in trouble"
+
+    def repair(self) -> None:
+        """Bring every connected project's place in Label Studio back to what it should be: labeling configuration,
+        storages, CORS, webhook. One that is gone is made anew."""
+        tool = self._container.labeling_tool
+        if tool is None:
+            raise Misconfigured("no labeling tool is configured, so there is nothing to repair")
+        with self._container.transaction() as session:
+            names = [one.project for one in outages.statuses(session) if one.label_studio_project_id is not None]
+        for name in names:
+            projects.connect(self._container.transaction, tool, name)
 
     def worker(self, queue: str) -> str:
         with self._container.transaction() as session:
@@ -159,15 +182,22 @@ def examine(checks: dict[str, Callable[[], str]]) -> list[Finding]:
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
     only: Annotated[list[str] | None, typer.Option(help="Look at this only; may be given again.")] = None,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="First mend every project in Label Studio: configuration, storage, webhook."),
+    ] = False,
 ) -> None:
     """Check this installation: environments, weights, services, schema, workers. Status 1 if anything failed."""
     try:
         settings = Settings()
-        checks = Doctor(bootstrap(settings)).checks()
+        physician = Doctor(bootstrap(settings))
+        checks = physician.checks()
     except ValidationError as error:
         raise Misconfigured(f"the settings are not valid: {error}") from error
     if unknown := set(only or ()) - set(checks):
         raise typer.BadParameter(f"no such check: {', '.join(sorted(unknown))}; there are {', '.join(checks)}")
+    if repair:
+        physician.repair()
     findings = examine({name: check for name, check in checks.items() if only is None or name in only})
     if as_json:
         print(json.dumps({"findings": [asdict(finding) for finding in findings]}, indent=2))

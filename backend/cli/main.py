@@ -23,12 +23,15 @@ COMMANDS = {
     "videos": "The videos that came in.",
     "runs": "List, show, retry, cancel and watch runs.",
     "reviews": "What people changed in the pre-annotations.",
+    "datasets": "Freeze what was reviewed; show, check and export data sets.",
+    "models": "Model versions: who answers, who may, and who did.",
     "shapeworld": "The proving ground: measure the models on clips with known truth.",
+    "train": "Retrain System 1 by GRPO, and serve the rewards for it.",
     "db": "The database's schema: upgrade, check.",
     "doctor": "Check this installation and say what is missing.",
 }
 #: These start a stack, or need none.
-STAND_ALONE = {"up", "demo", "annotate", "shapeworld"}
+STAND_ALONE = {"up", "demo", "annotate", "train", "shapeworld"}
 
 
 class LazyGroup(TyperGroup):

@@ -1,17 +1,18 @@
 """`premask projects`: what is watched, and what is asked of it."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
-from backend.api.schemas.projects import ProjectOut
+from backend.api.schemas.projects import ProjectOut, StatusOut
 from backend.bootstrap import bootstrap
 from backend.cli.output import AsJson, print_json, print_table, shortened
 from backend.db.repositories import projects as rows
 from backend.domain.errors import BadInput, Misconfigured
 from backend.domain.runs import Mode
-from backend.services import projects
+from backend.services import outages, projects
 from backend.services.projects import InstructionSpec, Source
 
 app = typer.Typer(no_args_is_help=True, help="What is watched, and which instructions it is asked.")
@@ -71,6 +72,54 @@ def show(name: Name, as_json: AsJson = False) -> None:
     with bootstrap().transaction() as session:
         project = ProjectOut.model_validate(rows.by_name(session, name))
     _print([project], as_json, one=True)
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """How Label Studio is doing for each project: what is wrong since when, when it is asked again, what waits."""
+    with bootstrap().transaction() as session:
+        found = [StatusOut.model_validate(one) for one in outages.statuses(session)]
+    if as_json:
+        print_json(found)
+        return
+    columns = ("project", "Label Studio", "state", "since", "asked again", "waiting", "published", "failed", "")
+    print_table(
+        columns,
+        [
+            (
+                one.project, one.label_studio_project_id, one.state, _moment(one.since), _moment(one.next_try_at),
+                one.pending, one.published, one.failed, one.detail or "",
+            )
+            for one in found
+        ],
+    )  # fmt: skip
+
+
+def _moment(value: datetime | None) -> str | None:
+    return None if value is None else f"{value:%Y-%m-%d %H:%M:%S}"
+
+
+@app.command("set")
+def set_up(
+    name: Name,
+    show_corrected: Annotated[
+        bool | None,
+        typer.Option(
+            "--show-corrected/--no-show-corrected",
+            help="Send what corrections make of a result as a fresh prediction; annotations are never touched.",
+        ),
+    ] = None,
+    control_share: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="The share of new tasks that get no pre-annotation, for comparison."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change a project's settings; what is not named stays."""
+    chosen = {"show_corrected": show_corrected, "control_share": control_share}
+    with bootstrap().transaction() as session:
+        projects.set_up(session, name, **{name: value for name, value in chosen.items() if value is not None})
+    show(name, as_json)
 
 
 @app.command("add-instruction")

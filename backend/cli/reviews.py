@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from backend.api.schemas.reviews import LedgerLine, ReviewOut, ReviewVersionOut
+from backend.api.schemas.reviews import LayerOut, LedgerLine, ReviewOut, ReviewVersionOut
 from backend.bootstrap import bootstrap
 from backend.cli.output import AsJson, print_json, print_table
 from backend.db.repositories import ledger
@@ -41,6 +41,9 @@ def show(run_id: Annotated[int, typer.Argument(help="The run's id.")], as_json: 
             typer.echo(f"Annotation {review.annotation_id} was deleted in the labeling tool.")
         if review.versions and review.versions[-1].problem:
             typer.echo(f"Annotation {review.annotation_id}: {review.versions[-1].problem}")
+        for version in review.versions:
+            if version.layer is not None:
+                typer.echo(f"Annotation {review.annotation_id}, version {version.number}: {_told(version.layer)}")
 
 
 @app.command()
@@ -73,16 +76,34 @@ def stats(
         print_json(lines)
         return
     columns = (
-        by.value, "reviews", "skipped", "accepted", "lead time, s", "frames touched", "IoU of boxes", "IoU of masks",
+        by.value, "reviews", "skipped", "accepted", "lead time, s", "without, s", "frames touched", "IoU of boxes",
+        "IoU of masks",
         "tracks +/-/edited", "masks +/-/edited", "pixels +/-",
     )  # fmt: skip
     print_table(columns, [_line(line) for line in lines])
 
 
+def _told(layer: LayerOut) -> str:
+    """What is to be known of a corrected layer, in a line."""
+    said = f"corrected layer {layer.id}: {layer.state}"
+    if layer.problem is not None:
+        return f"{said}: {layer.problem}"
+    if layer.state != "ready":
+        return said
+    changes = Counter(track.change for track in layer.tracks)
+    counted = ", ".join(f"{count} {change}" for change, count in changes.items())
+    anew = sum(end - begin for track in layer.tracks for begin, end in track.changed)
+    by = "" if layer.model_version is None else f" by the segmenter of {layer.model_version[:12]}"
+    tracks = counted.replace(" ", " track " if next(iter(changes.values())) == 1 else " tracks ", 1)
+    return f"{said}, {tracks}; masks changed on {anew} frames{by}"
+
+
 def _line(line: LedgerLine) -> tuple[object, ...]:
     share = None if line.accepted_share is None else f"{line.accepted_share:.0%} of {line.compared}"
+    without = _rounded(line.control_lead_time_median_s, 1)
+    control = None if not line.control else f"{without} of {line.control}"
     return (
-        line.group, line.reviews, line.skipped, share, _rounded(line.lead_time_median_s, 1),
+        line.group, line.reviews, line.skipped, share, _rounded(line.lead_time_median_s, 1), control,
         _rounded(line.frames_touched_mean, 1), _rounded(line.box_iou_mean, 3), _rounded(line.mask_iou_mean, 3),
         f"{line.tracks_added}/{line.tracks_removed}/{line.tracks_edited} of {line.tracks}",
         f"{line.masks_added}/{line.masks_removed}/{line.masks_edited} of {line.masks}",

@@ -49,6 +49,8 @@ def show(run_id: RunId, as_json: AsJson = False) -> None:
         print_json(run)
         return
     print_table(COLUMNS, [_row(run)])
+    if run.frames_total is not None:
+        typer.echo(f"\nFrames: {run.frames_done} of {run.frames_total} carried and committed")
     typer.echo(f"\nReasoning: {run.reasoning or '–'}\n")
     print_table(
         ("frame", "second", "detections", "description"),
@@ -126,7 +128,7 @@ def _row(run: RunOut) -> tuple[object, ...]:
         run.project,
         run.video_key,
         shortened(run.instruction, 40),
-        run.status,
+        f"{run.status}, shadow" if run.shadow else run.status,
         _progress(run),
         shortened(run.outcome_reason or run.outcome_code),
     )

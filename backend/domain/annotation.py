@@ -4,6 +4,7 @@ Plain data, shared by the pipeline (which makes it), the services (which record 
 Frame indices are decoder order, 0-based, everywhere; boxes are in source pixels.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -107,12 +108,13 @@ class Keyframe:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One thing over time. `masks` holds a mask for each frame where the thing is visible, by frame index."""
+    """One thing over time. `masks` holds a mask for each frame where the thing is visible, by frame index, ascending;
+    of a long video they may lie on disk or in the database and be read when they are asked for."""
 
     index: int
     label: str
     score: float | None
-    masks: dict[int, Mask]
+    masks: Mapping[int, Mask]
 
 
 @dataclass(slots=True)

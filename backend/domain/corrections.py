@@ -30,21 +30,24 @@ class Change(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BoxTrack:
-    """A thing's boxes over the video, as keyframes (ascending frames) that are interpolated between."""
+    """A thing's boxes over the video, as keyframes (ascending frames) that are interpolated between. `track_index`: of
+    the pre-annotation's track that it shows, None for a person's own."""
 
     region_id: str
     label: str
     keyframes: tuple[BoxKeyframe, ...]
+    track_index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FrameMask:
-    """A thing's mask on one frame."""
+    """A thing's mask on one frame. `track_index` as in `BoxTrack`."""
 
     region_id: str
     label: str
     frame_index: int
     mask: Mask
+    track_index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

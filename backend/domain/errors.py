@@ -65,10 +65,14 @@ class ObjectGone(BadInput):
 
 class ServiceUnavailable(PremaskError):
     """A part outside the process (Label Studio, S3, broker) does not answer now; the work is to be tried again
-    later."""
+    later, in `retry_after_s` seconds at the earliest where that is known."""
 
     code = "service_unavailable"
     http_status = 503
+
+    def __init__(self, message: str, *, code: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message, code=code)
+        self.retry_after_s = retry_after_s
 
 
 class ModelServerFailed(PremaskError):

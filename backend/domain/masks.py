@@ -1,4 +1,4 @@
-"""Masks to COCO run-length encoding and back, by `pycocotools`."""
+"""Masks to COCO run-length encoding and back: the runs by numpy where that is faster, the rest by `pycocotools`."""
 
 from typing import Any
 
@@ -8,12 +8,53 @@ from pycocotools import mask as coco
 
 from backend.domain.annotation import Box, Mask
 
+#: Above so many edges, turning the picture is faster.
+_FEW_EDGES = 65_536
+
 
 def encode_mask(mask: NDArray[Any]) -> Mask:
-    """(H, W) bool or uint8 → `Mask`."""
-    height, width = mask.shape
-    encoded = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return from_counts(encoded["counts"].decode("ascii"), height, width)
+    """(H, W) bool or uint8 → `Mask`, with the bytes that `pycocotools` makes.
+
+    The encoding runs down the columns, and turning a picture for it takes longer than all else. So the edges are found
+    row by row, as the picture lies in memory, and then sorted, which pays as long as there are few.
+    """
+    bitmap = mask.astype(bool, copy=False)
+    height, width = bitmap.shape
+    rows = np.flatnonzero(bitmap.any(axis=1))
+    if not rows.size:
+        return Mask(height, width, _compressed(np.array([height * width]), height, width), 0, Box(0.0, 0.0, 0.0, 0.0))
+    y1, y2 = int(rows[0]), int(rows[-1]) + 1
+    slab = bitmap[y1:y2]
+    flips = slab[1:] != slab[:-1]
+    if np.count_nonzero(flips) > _FEW_EDGES:
+        columns = np.flatnonzero(slab.any(axis=0))
+        box = Box(float(columns[0]), float(y1), float(columns[-1] + 1), float(y2))
+        encoded = coco.encode(np.asfortranarray(bitmap, dtype=np.uint8))
+        return Mask(height, width, encoded["counts"].decode("ascii"), int(np.count_nonzero(slab)), box)
+    edges = _edges(slab, flips, y1, height)
+    begins, ends = edges[::2], edges[1::2]
+    box = Box(float(begins[0] // height), float(y1), float((ends[-1] - 1) // height + 1), float(y2))
+    # Where one run ends as the next begins (below one column, above the next) there is no edge.
+    met = np.flatnonzero(begins[1:] == ends[:-1])
+    edges = np.delete(edges, np.r_[2 * met + 1, 2 * met + 2])
+    counts = np.diff(edges, prepend=0, append=[height * width] if edges[-1] < height * width else [])
+    return Mask(height, width, _compressed(counts, height, width), int(counts[1::2].sum()), box)
+
+
+def _edges(slab: NDArray[np.bool_], flips: NDArray[np.bool_], y1: int, height: int) -> NDArray[np.int64]:
+    """Where runs begin and end, counted down the columns of a picture of `height` rows, ascending. `slab`: its rows
+    from `y1` on, outside of which nothing is set; `flips`: where one of its rows differs from the row below."""
+    places, width = np.flatnonzero(flips), slab.shape[1]
+    inner = (places % width) * height + places // width + y1 + 1
+    above, below = np.flatnonzero(slab[0]) * height + y1, np.flatnonzero(slab[-1]) * height + y1 + len(slab)
+    return np.sort(np.concatenate([inner, above, below]))
+
+
+def _compressed(counts: NDArray[np.int64], height: int, width: int) -> str:
+    """The compressed string of run lengths, unset pixels first."""
+    encoded = coco.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
+    compressed: str = encoded["counts"].decode("ascii")
+    return compressed
 
 
 def from_counts(counts: str, height: int, width: int) -> Mask:

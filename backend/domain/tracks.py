@@ -4,8 +4,9 @@
 inverse. The fewer keyframes a labeler has to drag, the less a correction costs.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,13 +39,15 @@ class BoxKeyframe:
     visible: bool
 
 
-def reduce_boxes(boxes: Mapping[int, Box], frame_count: int, iou_floor: float) -> list[BoxKeyframe]:
+def reduce_boxes(
+    boxes: Mapping[int, Box], frame_count: int, iou_floor: float, pinned: Collection[int] = ()
+) -> list[BoxKeyframe]:
     """The fewest keyframes whose linear interpolation has IoU >= `iou_floor` with the dense box on every visible frame.
 
     `boxes` has an entry for each frame on which the thing is visible and no other. The first and the last frame of
-    each visible stretch are always keyframes and carry the dense box exactly; between them the number of keyframes is
-    minimal (per window of `WINDOW_FRAMES`). Raises `ValueError` for a frame outside the video or a floor outside
-    (0, 1].
+    each visible stretch, and those of `pinned` in it, are always keyframes and carry the dense box exactly; between
+    them the number of keyframes is minimal (per window of `WINDOW_FRAMES`). Raises `ValueError` for a frame outside
+    the video or a floor outside (0, 1].
     """
     if not 0 < iou_floor <= 1:
         raise ValueError(f"iou_floor must be in (0, 1], not {iou_floor}")
@@ -55,7 +58,12 @@ def reduce_boxes(boxes: Mapping[int, Box], frame_count: int, iou_floor: float) -
     for first, last in _stretches(frames):
         stretch = [boxes[frame] for frame in range(first, last + 1)]
         edges = np.array([(box.x1, box.y1, box.x2, box.y2) for box in stretch], dtype=np.float64)
-        for position in _fewest_positions(edges, iou_floor):
+        cuts = sorted({0, last - first, *(frame - first for frame in pinned if first < frame < last)})
+        found = [[0]] if len(cuts) == 1 else [
+            [start + position for position in _fewest_positions(edges[start : stop + 1], iou_floor)]
+            for start, stop in pairwise(cuts)
+        ]  # fmt: skip
+        for position in dict.fromkeys(chain.from_iterable(found)):
             frame = first + position
             goes_on = frame < last or last == frame_count - 1
             keyframes.append(BoxKeyframe(frame, stretch[position], goes_on))

@@ -6,9 +6,10 @@ A profile is one TOML file; those shipped lie beside this module. Switching mode
 import hashlib
 import json
 import tomllib
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -25,9 +26,10 @@ class _Part(BaseModel):
 
 
 class Weights(_Part):
-    """Where weights come from: a folder or file (relative to the repository) or a Hugging Face id with its revision."""
+    """Where weights come from: a folder or file (relative to the repository), a Hugging Face id with its revision, or
+    `stored` in the artifact bucket, with their digest as name (`backend.services.weights`)."""
 
-    source: Literal["path", "huggingface"]
+    source: Literal["path", "huggingface", "stored"]
     name: str
     revision: str | None = None
     license: str
@@ -36,6 +38,8 @@ class Weights(_Part):
     @property
     def path(self) -> Path:
         """The local path of `source = "path"` weights; raises `Misconfigured` when they are not there."""
+        if self.source != "path":
+            raise Misconfigured(f"the weights {self.name} ({self.source}) have no place of their own on this machine")
         path = Path(self.name)
         path = path if path.is_absolute() else REPOSITORY_ROOT / path
         if not path.exists():
@@ -43,7 +47,9 @@ class Weights(_Part):
         return path
 
     def digest(self) -> str:
-        """sha256 over the weights' bytes (local) or over id and revision (hub)."""
+        """sha256 over the weights' bytes (local) or over id and revision (hub); that of stored ones is their name."""
+        if self.source == "stored":
+            return self.name
         sha = hashlib.sha256()
         if self.source == "huggingface":
             sha.update(f"{self.name}@{self.revision or 'main'}".encode())
@@ -152,6 +158,16 @@ class ModelProfile(_Part):
     system1: System1Profile
     system2: System2Profile
     segmenter: SegmenterProfile
+
+    def with_weights(self, change: Callable[[Weights], Weights]) -> "ModelProfile":
+        """The profile with each of its models' weights put through `change`; identity is counted anew."""
+
+        def changed(part: System1Profile | System2Profile | SegmenterProfile) -> dict[str, Any]:
+            found = part.model_dump()
+            return found if part.weights is None else found | {"weights": change(part.weights).model_dump()}
+
+        parts = {name: changed(getattr(self, name)) for name in ("system1", "system2", "segmenter")}
+        return ModelProfile.model_validate(self.model_dump() | parts)
 
     def check_instruction(self, text: str) -> None:
         """Raises `BadInput` if System 1 can't be asked that."""

@@ -20,7 +20,7 @@ from backend.db.tables import Instruction, Video
 from backend.domain.text import is_storable
 from backend.ports import ObjectVersion
 from backend.profiles import ModelProfile
-from backend.services import outbox
+from backend.services import outbox, promotions
 from backend.settings import IngestSettings, PipelineSettings
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ UPLOADS_FOLDER = ".uploads"
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """What new runs are made with: the model version that answers now, and the pipeline's configuration."""
+    """What new runs are made with: the profile whose champion answers, and the pipeline's configuration."""
 
     profile: ModelProfile
     config: dict[str, Any]
@@ -45,12 +45,6 @@ class RunSpec:
     @property
     def config_digest(self) -> str:
         return hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()
-
-    def ensure_model_version(self, session: Session) -> int:
-        """The id of the profile's model version."""
-        return project_rows.ensure_model_version(
-            session, self.profile.digest, self.profile.name, self.profile.model_dump(mode="json")
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,18 +91,24 @@ def ingest(session: Session, version: ObjectVersion, settings: IngestSettings, s
 
 
 def make_runs(session: Session, video: Video, instructions: Sequence[Instruction], spec: RunSpec) -> tuple[int, ...]:
-    """The ids of the runs that were missing for the video, now queued."""
+    """The ids of the runs that were missing for the video, now queued; those in a challenger's shadow last.
+
+    A new champion makes no run missing: what another version of the profile answered stays answered.
+    """
     if not instructions:
         return ()
-    model_version_id = spec.ensure_model_version(session)
-    rows = [
-        {
-            "video_id": video.id,
-            "instruction_id": instruction.id,
-            "model_version_id": model_version_id,
-            "config": spec.config,
+    profile_name = spec.profile.name
+    answered = run_rows.answered(session, video.id, [i.id for i in instructions], spec.config_digest, profile_name)
+    missing = [instruction for instruction in instructions if instruction.id not in answered]
+    rows, shadows = [], []
+    for instruction in missing:
+        row = {
+            "video_id": video.id, "instruction_id": instruction.id, "config": spec.config,
             "config_digest": spec.config_digest,
-        }
-        for instruction in instructions
-    ]
-    return tuple(run_rows.insert_missing(session, rows))
+            "model_version_id": promotions.version_for(session, instruction.project, spec.profile),
+        }  # fmt: skip
+        rows.append(row | {"shadow": False})
+        challenger = promotions.shadow_for(session, instruction.project, profile_name, video)
+        if challenger is not None:
+            shadows.append(row | {"model_version_id": challenger, "shadow": True})
+    return (*run_rows.insert_missing(session, rows), *run_rows.insert_missing(session, shadows))

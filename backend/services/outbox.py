@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from backend.db.repositories import outbox as repository
 from backend.db.session import SessionFactory, session_scope
-from backend.db.tables import Publication, Run, Video
+from backend.db.tables import CorrectedLayer, Publication, Run, Video
 from backend.domain.errors import ServiceUnavailable
 from backend.ports import JobQueue
 
@@ -26,6 +26,7 @@ ANNOTATE_TASK = "runs.annotate"
 PUBLISH_TASK = "runs.publish"
 COLLECT_TASK = "reviews.collect"
 POLL_TASK = "reviews.poll"
+CORRECT_TASK = "reviews.correct"
 
 #: Sent messages are kept this long for the operator to look at.
 KEEP_SENT_S = 86_400.0
@@ -71,6 +72,13 @@ def dispatch_collection(session: Session, project_id: int, task_id: int) -> None
 def dispatch_poll(session: Session, project_id: int) -> None:
     """Have the labeling tool asked what changed in its project."""
     enqueue(session, POLL_TASK, IO_QUEUE, {"project_id": project_id})
+
+
+def dispatch_correction(session: Session, layer: CorrectedLayer, delay_s: float = 0.0) -> None:
+    """Have a review worked into its run's result."""
+    layer.dispatched_at = func.clock_timestamp() + timedelta(seconds=delay_s)
+    session.flush()
+    enqueue(session, CORRECT_TASK, GPU_QUEUE, {"layer_id": layer.id}, delay_s)
 
 
 def relay(factory: SessionFactory, queue: JobQueue, ids: Sequence[int] | None = None) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from backend.db.repositories import outages as outage_rows
 from backend.db.repositories import projects as project_rows
 from backend.db.repositories import runs as run_rows
 from backend.db.repositories import videos as video_rows
@@ -60,7 +61,7 @@ def create_project(
         raise BadInput(f"a project's name has 1 to {MAX_NAME_CHARS} characters", code="bad_name")
     project_rows.lock_watch(session)
     _require_free(session, name)
-    project = Project(name=name, priority=priority, label_studio_project_id=label_studio_project_id)
+    project = Project(name=name, priority=priority, label_studio_project_id=label_studio_project_id, model_version=None)
     session.add(project)
     for source in dict.fromkeys(sources):
         _append_source(project, source)
@@ -108,11 +109,23 @@ def connect(transaction: Transaction, tool: LabelingTool, name: str, labels: Seq
     tool_id = tool.ensure_project(name, list(labels), buckets)
     with transaction() as session:
         project = project_rows.by_name(session, name)
-        project.label_studio_project_id = tool_id
+        before, project.label_studio_project_id = project.label_studio_project_id, tool_id
         session.flush()
+        if before not in (None, tool_id):
+            reason = f"its project {before} is gone; published to {tool_id} instead"
+            outage_rows.close_publications(session, results.target_of(before), reason)
         for run in run_rows.finished_without_publication(session, project.id, results.target_of(tool_id)):
             results.open_publication(session, run)
         return project
+
+
+def set_up(session: Session, name: str, **settings: bool | float) -> Project:
+    """Change settings of a project (`show_corrected`, …); those not named stay. Raises `NotFound`."""
+    project = project_rows.by_name(session, name)
+    for setting, value in settings.items():
+        setattr(project, setting, value)
+    session.flush()
+    return project
 
 
 def _require_free(session: Session, name: str) -> None:

@@ -5,20 +5,30 @@ keeps a second worker waiting meanwhile.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sqlalchemy import func
 from sqlalchemy.orm import Session
 
+from backend.db.repositories import corrected as layer_rows
 from backend.db.repositories import publications as repository
 from backend.db.repositories import runs as run_rows
 from backend.db.session import SessionFactory, session_scope
-from backend.db.tables import Publication, Run, TrackRow
+from backend.db.tables import CorrectedTrackRow, Publication, TrackRow
 from backend.domain.annotation import Box, Mask
 from backend.domain.errors import BadInput, Misconfigured, PremaskError, ServiceUnavailable
 from backend.domain.runs import PUBLISHABLE, Mode, RunStatus
 from backend.domain.text import storable
 from backend.domain.tracks import BoxKeyframe
-from backend.ports import LabelingTool, PublicationItem, PublicationPage, PublicationTrack, PublishedTask
+from backend.ports import (
+    LABELING_ERROR,
+    LabelingTool,
+    PublicationItem,
+    PublicationPage,
+    PublicationTrack,
+    PublishedTask,
+)
 from backend.services.videos import probe_of
 from backend.settings import LabelStudioSettings, StorageSettings
 
@@ -74,6 +84,7 @@ def _begin(factory: SessionFactory, publication_id: int, max_attempts: int) -> b
             publication.last_error = publication.last_error or f"{publication.attempts} attempts, none of which ended"
             return False
         publication.attempts += 1
+        publication.tried_at = publication.tried_at or func.clock_timestamp()
         return True
 
 
@@ -83,9 +94,8 @@ def _read(factory: SessionFactory, publication_id: int, storage: StorageSettings
         publication = repository.lock_pending(session, publication_id)
         if publication is None:
             return None
-        run = run_rows.get_whole(session, publication.run_id)
         try:
-            return _Order(publication.id, project_id_of(publication), publication_item(session, run, storage))
+            return _Order(publication.id, project_id_of(publication), item_of(session, publication, storage))
         except BadInput as error:
             _fail(publication, error)
             return None
@@ -102,7 +112,8 @@ def _carry_out(factory: SessionFactory, labeling_tool: LabelingTool, order: _Ord
         return
     except (ServiceUnavailable, Misconfigured) as error:
         if _note_failure(factory, order.publication_id, error, max_attempts):
-            raise ServiceUnavailable(str(error)) from error
+            after_s = error.retry_after_s if isinstance(error, ServiceUnavailable) else None
+            raise ServiceUnavailable(str(error), retry_after_s=after_s) from error
         return
     _note_success(factory, order, published)
 
@@ -123,7 +134,7 @@ def _note_failure(factory: SessionFactory, publication_id: int, error: PremaskEr
         publication = repository.lock_pending(session, publication_id)
         if publication is None:
             return False
-        if error.code in (ServiceUnavailable.code, Misconfigured.code):
+        if error.code != LABELING_ERROR:
             publication.attempts -= 1
         elif publication.attempts >= max_attempts:
             _fail(publication, error)
@@ -138,6 +149,12 @@ def _fail(publication: Publication, error: Exception) -> None:
     log.error("publication %d of run %d failed: %s", publication.id, publication.run_id, error)
 
 
+def projects_of(session: Session, run_id: int) -> list[int]:
+    """The labeling tool's projects that the run is still to be published to."""
+    targets = (publication.target for publication in repository.pending_of(session, run_id))
+    return [int(target.removeprefix(_TARGET)) for target in targets if target.removeprefix(_TARGET).isdigit()]
+
+
 def project_id_of(publication: Publication) -> int:
     """The labeling tool's project that the publication is for. Raises `BadInput` for a target nobody knows."""
     number = publication.target.removeprefix(_TARGET)
@@ -146,15 +163,25 @@ def project_id_of(publication: Publication) -> int:
     return int(number)
 
 
-def publication_item(session: Session, run: Run, storage: StorageSettings) -> PublicationItem:
-    """What is shown of the run, its masks on the keyframes only. Raises `BadInput` where there is no result."""
+def item_of(session: Session, publication: Publication, storage: StorageSettings) -> PublicationItem:
+    """What is shown: the run's result, or its corrected layer; masks on the keyframes only. Raises `BadInput` where
+    there is no result."""
+    run = run_rows.get_whole(session, publication.run_id)
     if run.status not in PUBLISHABLE:
         raise BadInput(f"run {run.id} is {run.status}: there is nothing to show", code="nothing_to_publish")
     probe = probe_of(run.video)
     frames = [row.frame_index for row in run.keyframes]
-    masks = repository.masks_on(session, [row.id for row in run.tracks], frames, probe.height, probe.width)
+    rows: Sequence[TrackRow | CorrectedTrackRow]
+    if publication.layer_id is None:
+        rows = run.tracks
+        masks = repository.masks_on(session, [row.id for row in rows], frames, probe.height, probe.width)
+    else:
+        rows = layer_rows.get(session, publication.layer_id).tracks
+        masks = layer_rows.masks_on(session, [row.id for row in rows], frames, probe.height, probe.width)
     return PublicationItem(
         run_id=run.id,
+        layer_id=publication.layer_id,
+        control=publication.control,
         video_id=run.video_id,
         instruction_id=run.instruction_id,
         instruction=run.instruction.text,
@@ -171,12 +198,12 @@ def publication_item(session: Session, run: Run, storage: StorageSettings) -> Pu
             for row in run.keyframes
         ),
         # A track that is visible nowhere has nothing to show.
-        tracks=tuple(_track(row, masks.get(row.id, {})) for row in run.tracks if row.box_keyframes),
+        tracks=tuple(_track(row, masks.get(row.id, {})) for row in rows if row.box_keyframes),
         model_version=f"{run.model_version.profile_name}@{run.model_version.digest[:_DIGEST_SHOWN]}",
     )
 
 
-def _track(row: TrackRow, masks: dict[int, Mask]) -> PublicationTrack:
+def _track(row: TrackRow | CorrectedTrackRow, masks: dict[int, Mask]) -> PublicationTrack:
     box_keyframes = tuple(
         BoxKeyframe(int(frame_index), Box(float(x1), float(y1), float(x2), float(y2)), bool(visible))
         for frame_index, x1, y1, x2, y2, visible in row.box_keyframes

@@ -4,6 +4,7 @@ The transaction is conditional on the worker's fence; it also opens the publicat
 publication can't be.
 """
 
+import hashlib
 from collections.abc import Mapping
 
 from sqlalchemy.orm import Session
@@ -45,9 +46,9 @@ def record(
     run.reasoning, run.raw_output = clean.reasoning, clean.raw_output
     run.timings_s, run.warnings = annotation.timings_s, list(clean.warnings)
     run.stage, run.stage_progress = None, 1.0
-    runs.finish(run, annotation.status, annotation.outcome_code, None)
+    runs.finish(session, run, annotation.status, annotation.outcome_code, None)
     session.flush()
-    if labeling.url is not None:
+    if labeling.url is not None and not run.shadow:
         open_publication(session, run)
 
 
@@ -57,21 +58,29 @@ def open_publication(session: Session, run: Run) -> None:
     if project.label_studio_project_id is None:
         return  # Opened for all its runs when the project is connected: `projects.connect`.
     publication = repository.ensure_publication(session, run.id, target_of(project.label_studio_project_id))
+    publication.control = is_control(project.control_share, run.video_id, run.instruction_id)
     outbox.dispatch_publication(session, publication)
+
+
+def is_control(share: float, video_id: int, instruction_id: int) -> bool:
+    """Whether the task of that video and instruction is one of the share without a prediction; always the same one."""
+    digest = hashlib.sha256(f"control:{video_id}:{instruction_id}".encode()).digest()
+    return int.from_bytes(digest[:8]) < share * 2**64
 
 
 def target_of(label_studio_project_id: int) -> str:
     return f"label_studio:{label_studio_project_id}"
 
 
-def postpone_publication(session: Session, run_id: int) -> None:
-    """Try later: soon if the labeling tool is out, which costs no attempt; ever later the more often it refused.
+def postpone_publication(session: Session, run_id: int, after_s: float | None = None) -> None:
+    """Try later: soon if the labeling tool is out, which costs no attempt; ever later the more often it refused; not
+    before `after_s` seconds.
 
     Two messages become one.
     """
     for publication in repository.lock_pending_publications(session, run_id):
         delay_s = min(runs.RETRY_LONGEST_S, runs.OUTAGE_WAIT_S * 2**publication.attempts)
-        outbox.dispatch_publication(session, publication, delay_s)
+        outbox.dispatch_publication(session, publication, max(delay_s, after_s or 0.0))
 
 
 def load_annotation(session: Session, run_id: int) -> Annotation:

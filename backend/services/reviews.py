@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
+from backend.db.repositories import bulk as bulk_rows
 from backend.db.repositories import reviews as repository
 from backend.db.repositories import runs as run_rows
 from backend.db.session import SessionFactory, session_scope
@@ -21,7 +22,8 @@ from backend.domain.corrections import Corrections, compare
 from backend.domain.errors import BadInput
 from backend.domain.text import storable, storable_json
 from backend.ports import Answer, AnsweredTask, LabelingTool
-from backend.services.publish import publication_item
+from backend.services import corrected
+from backend.services.publish import item_of
 from backend.services.results import target_of
 from backend.settings import StorageSettings
 
@@ -63,6 +65,10 @@ def _record(session: Session, tool: LabelingTool, task: AnsweredTask, storage: S
     if row.changed_at is not None and task.changed_at < row.changed_at:
         return 0
     row.changed_at, row.read_at, row.gone_at = task.changed_at, func.clock_timestamp(), None
+    for publication in bulk_rows.without_prediction(session, target, task.task_id):
+        # Made many at once, when the tool doesn't tell their predictions.
+        publication.prediction_id = task.predictions.get((publication.run_id, publication.layer_id))
+    session.flush()
     new = sum(_record_answer(session, tool, task, answer, storage) for answer in task.answers)
     repository.mark_deleted(session, target, task.task_id, [answer.annotation_id for answer in task.answers])
     return new
@@ -76,6 +82,8 @@ def _record_answer(
     publication = None
     if answer.prediction_id is not None:
         publication = repository.publication_of(session, target, answer.prediction_id)
+    else:
+        publication = repository.control_of(session, target, task.task_id)
     review = repository.ensure_review(
         session, target, task.task_id, answer.annotation_id, annotator=answer.annotator,
         publication_id=None if publication is None else publication.id,
@@ -89,11 +97,15 @@ def _record_answer(
         review_id=review.id, number=1 if last is None else last.number + 1, digest=digest, changed_at=answer.changed_at,
         lead_time_s=answer.lead_time_s, skipped=answer.skipped, raw=storable_json(answer.raw),
         accepted=None if made is None else made.accepted, problem=None if problem is None else storable(problem),
+        context=None if made is None else storable_json({"data": dict(task.data), "config": task.config}),
     )  # fmt: skip
     session.add(version)
     session.flush()
     if made is not None:
         repository.add_corrections(session, version, made)
+    if made is not None and not made.accepted:
+        assert publication is not None
+        corrected.open_layer(session, version.id, publication.run_id)
     return True
 
 
@@ -103,11 +115,10 @@ def _corrections(
 ) -> tuple[Corrections | None, str | None]:  # fmt: skip
     """What was changed, or why that can't be said; neither where there is nothing to compare: skipped, or drawn from
     none of our predictions."""
-    if publication is None or answer.skipped:
+    if publication is None or publication.control or answer.skipped:
         return None, None
     try:
-        item = publication_item(session, run_rows.get_whole(session, publication.run_id), storage)
-        return compare(*tool.layers(task, answer, item)), None
+        return compare(*tool.layers(task, answer, item_of(session, publication, storage))), None
     except BadInput as error:
         return None, str(error)
 

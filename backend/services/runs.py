@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
+from backend.db.repositories import checkpoints as checkpoint_rows
 from backend.db.repositories import runs as repository
 from backend.db.repositories import videos as video_rows
 from backend.db.tables import Run, Video
@@ -20,7 +21,7 @@ from backend.domain.errors import Conflict, FenceLost, NotFound
 from backend.domain.runs import RETRYABLE, Mode, RunStatus, Stage, check_transition
 from backend.domain.text import storable
 from backend.ports import ObjectVersion
-from backend.services import outbox
+from backend.services import outbox, promotions
 from backend.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,8 @@ def claim(session: Session, run_id: int, worker: str, settings: WorkerSettings) 
     """Take the run for `settings.lease_s` seconds: if it is queued, or running with its lease over. None: not free.
 
     The attempt is counted here, in a transaction that ends before the work begins; a run that ended none of its
-    `settings.max_attempts` is quarantined instead of being claimed once more.
+    `settings.max_attempts` is quarantined instead of being claimed once more. With the first claim it is settled which
+    model version carries the run out.
     """
     try:
         run = repository.lock(session, run_id)
@@ -64,7 +66,13 @@ def claim(session: Session, run_id: int, worker: str, settings: WorkerSettings) 
     if run.status != RunStatus.QUEUED and not expired:
         return None
     if expired and run.attempt >= settings.max_attempts:
-        _quarantine(run, _silence(run))
+        _quarantine(session, run, _silence(run))
+        return None
+    # Of a run that somebody began with parts may be kept: it stays with its version.
+    unwanted = _settle_version(session, run) if run.fence == 0 or run.shadow else None
+    if unwanted is not None:
+        finish(session, run, RunStatus.CANCELLED, "superseded", unwanted)
+        session.flush()
         return None
     check_transition(RunStatus(run.status), RunStatus.RUNNING)
     run.status = RunStatus.RUNNING
@@ -76,6 +84,22 @@ def claim(session: Session, run_id: int, worker: str, settings: WorkerSettings) 
     run.lease_expires_at = func.clock_timestamp() + timedelta(seconds=settings.lease_s)
     session.flush()
     return _claim_of(repository.get(session, run_id))
+
+
+def _settle_version(session: Session, run: Run) -> str | None:
+    """Settle which model version carries the run out: the one that answers at this moment, so that workers need not be
+    told of a new champion. Why the run is not wanted any more, or None: it is."""
+    wanted = promotions.version_of_claim(session, run)
+    if wanted is None:
+        return "its version challenges the champion no more"
+    if wanted != run.model_version_id:
+        if (twin := repository.twin_id(session, run, wanted)) is not None:
+            return f"run {twin} is the same with the version that answers now"
+        log.info("run %d is carried out with model version %d, not %d", run.id, wanted, run.model_version_id)
+        run.model_version_id = wanted
+        session.flush()
+        session.expire(run, ["model_version"])
+    return None
 
 
 def _claim_of(run: Run) -> Claim:
@@ -119,12 +143,12 @@ def lock_owned(session: Session, run_id: int, fence: int) -> Run:
 
 def fail(session: Session, run_id: int, fence: int, code: str, reason: str) -> None:
     """End the run as failed, with a reason for a person. Raises `FenceLost`."""
-    finish(lock_owned(session, run_id, fence), RunStatus.FAILED, code, reason)
+    finish(session, lock_owned(session, run_id, fence), RunStatus.FAILED, code, reason)
 
 
 def fail_unreadable(session: Session, run: Run, video: Video) -> None:
     """End a queued run whose video can't be annotated."""
-    finish(run, RunStatus.FAILED, video.unreadable_code, video.unreadable_reason)
+    finish(session, run, RunStatus.FAILED, video.unreadable_code, video.unreadable_reason)
     session.flush()
 
 
@@ -135,7 +159,7 @@ def give_back(session: Session, run_id: int, fence: int, reason: str, settings: 
     """
     run = lock_owned(session, run_id, fence)
     if run.attempt >= settings.max_attempts:
-        _quarantine(run, reason)
+        _quarantine(session, run, reason)
     else:
         requeue(session, run, delay_s=min(RETRY_LONGEST_S, RETRY_BASE_S * 2 ** (run.attempt - 1)))
 
@@ -148,10 +172,15 @@ def postpone(session: Session, run_id: int, fence: int) -> None:
 
 
 def retry(session: Session, run_id: int) -> Run:
-    """Queue a run that failed, was quarantined or cancelled, with all attempts anew. Raises `NotFound`, `Conflict`."""
+    """Queue a run that failed, was quarantined or cancelled, with all attempts anew, for the version that answers now.
+
+    Raises `NotFound`, `Conflict`.
+    """
     run = repository.lock(session, run_id)
     if run.status not in RETRYABLE:
         raise Conflict(f"run {run_id} is {run.status}; only failed, quarantined or cancelled runs can be retried")
+    if (unwanted := _settle_version(session, run)) is not None:
+        raise Conflict(f"run {run_id} can't be retried: {unwanted}", code="superseded")
     run.attempt = 0
     video = video_rows.lock(session, run.video_id)
     if video.probe_status == "ok":
@@ -167,7 +196,7 @@ def retry(session: Session, run_id: int) -> Run:
 def cancel(session: Session, run_id: int) -> Run:
     """Cancel a queued or running run; its worker notices at its next sign of life. Raises `NotFound`, `Conflict`."""
     run = repository.lock(session, run_id)
-    finish(run, RunStatus.CANCELLED, "cancelled", None)
+    finish(session, run, RunStatus.CANCELLED, "cancelled", None)
     session.flush()
     return run
 
@@ -183,7 +212,7 @@ def reap(session: Session, settings: WorkerSettings, idle_queues: Collection[str
         found["expired"] += 1
         log.warning("run %d: %s", run.id, _silence(run))
         if run.attempt >= settings.max_attempts:
-            _quarantine(run, _silence(run))
+            _quarantine(session, run, _silence(run))
         else:
             requeue(session, run)
     silent_s = 2 * settings.lease_s
@@ -207,14 +236,15 @@ def requeue(session: Session, run: Run, delay_s: float = 0.0) -> None:
     outbox.dispatch_run(session, run, delay_s)
 
 
-def finish(run: Run, status: RunStatus, code: str | None, reason: str | None) -> None:
-    """End the run. Raises `Conflict` if it is over already."""
+def finish(session: Session, run: Run, status: RunStatus, code: str | None, reason: str | None) -> None:
+    """End the run; what was kept for going on with it is deleted. Raises `Conflict` if it is over already."""
     check_transition(RunStatus(run.status), status)
     run.status = status
     run.outcome_code = code
     run.outcome_reason = None if reason is None else storable(reason)
     run.lease_expires_at = None
     run.finished_at = func.clock_timestamp()
+    checkpoint_rows.delete_of(session, run.id)
     log.info("run %d is %s%s", run.id, status, f": {reason}" if reason else "")
 
 
@@ -227,8 +257,9 @@ def _set_queued(run: Run) -> None:
     run.queued_at = func.clock_timestamp()
 
 
-def _quarantine(run: Run, reason: str) -> None:
-    finish(run, RunStatus.QUARANTINED, "attempts_used_up", f"given up after {run.attempt} attempts; the last: {reason}")
+def _quarantine(session: Session, run: Run, reason: str) -> None:
+    whole = f"given up after {run.attempt} attempts; the last: {reason}"
+    finish(session, run, RunStatus.QUARANTINED, "attempts_used_up", whole)
 
 
 def _silence(run: Run) -> str:

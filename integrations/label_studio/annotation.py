@@ -6,6 +6,7 @@ than ours (a project may have its own beside them) are left alone.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from backend.domain.corrections import BoxTrack, FrameMask, Layer
@@ -15,11 +16,13 @@ from integrations.label_studio.prediction import box_keyframes_of, mask_of
 
 
 def layer_of(
-    result: Sequence[Mapping[str, Any]], size: tuple[int, int], frame_count: int, page_frames: Sequence[int]
-) -> Layer:
+    result: Sequence[Mapping[str, Any]], size: tuple[int, int], frame_count: int, page_frames: Sequence[int],
+    track_indices: Mapping[str, int],
+) -> Layer:  # fmt: skip
     """The boxes and masks of a result. `size`: (width, height) of the video in pixels; `page_frames[i]`: the frame
-    index of the task's page i. Raises `BadInput` naming the first region that can't be read."""
-    tracks, masks = [], []
+    index of the task's page i; `track_indices`: of the regions that were sent (`prediction.track_indices`). Raises
+    `BadInput` naming the first region that can't be read."""
+    tracks, masks = list[BoxTrack](), list[FrameMask]()
     known = set[tuple[object, object]]()
     for region in result:
         identity = (region.get("type"), region.get("id"))
@@ -27,9 +30,11 @@ def layer_of(
             raise _unreadable(region, "another region has the same id")
         known.add(identity)
         if region.get("from_name") == BOX and region.get("type") == "videorectangle":
-            tracks.append(_track(region, size, frame_count))
+            track = _track(region, size, frame_count)
+            tracks.append(replace(track, track_index=track_indices.get(track.region_id)))
         elif region.get("from_name") == MASK and region.get("type") == "bitmasklabels":
-            masks.append(_mask(region, size, page_frames))
+            mask = _mask(region, size, page_frames)
+            masks.append(replace(mask, track_index=track_indices.get(mask.region_id)))
     return Layer(frame_count, tuple(tracks), tuple(masks))
 
 

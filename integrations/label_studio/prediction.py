@@ -4,6 +4,7 @@ Boxes become one VideoRectangle region a track; masks one bitmask region for eac
 Label Studio.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,7 +25,8 @@ from integrations.label_studio.coordinates import (
 #: names. So all that are to be shown carry the same; the model behind each is in our database and beside the video.
 CURRENT = "premask"
 #: `neighbors` is free JSON that the open-source edition keeps and does not use: by it a repeat finds the prediction.
-_RUN_FIELD = "premask_run"
+_RUN_FIELD, _LAYER_FIELD = "premask_run", "premask_layer"
+_OUR_REGION = re.compile(r"run(\d+)-track\d+(?:-frame\d+)?")
 
 
 def prediction(
@@ -44,19 +46,38 @@ def prediction(
         "result": result,
         "score": sum(scores) / len(scores) if scores else None,
         "model_version": CURRENT,
-        "neighbors": {_RUN_FIELD: item.run_id},
+        "neighbors": {_RUN_FIELD: item.run_id, **({} if item.layer_id is None else {_LAYER_FIELD: item.layer_id})},
     }
 
 
-def run_of(neighbors: object) -> int | None:
-    """The run whose prediction this is, from the prediction's `neighbors`; None if it is not one of ours."""
-    run_id = neighbors.get(_RUN_FIELD) if isinstance(neighbors, dict) else None
-    return run_id if isinstance(run_id, int) else None
+def track_indices(item: PublicationItem) -> dict[str, int]:
+    """Of each region of the item's prediction the index of its track."""
+    boxes = {_box_id(item, track): track.index for track in item.tracks}
+    return boxes | {_mask_id(item, track, frame): track.index for track in item.tracks for frame in track.masks}
 
 
-def superseded_version(run_id: int) -> str:
-    """The `model_version` of a prediction after a later run's took its place."""
-    return f"{CURRENT}, superseded (run {run_id})"
+def _box_id(item: PublicationItem, track: PublicationTrack) -> str:
+    return f"run{item.run_id}-track{track.index}"
+
+
+def _mask_id(item: PublicationItem, track: PublicationTrack, frame: int) -> str:
+    return f"run{item.run_id}-track{track.index}-frame{frame}"
+
+
+def origin_of(neighbors: object, result: Sequence[Mapping[str, Any]] | None) -> tuple[int, int | None] | None:
+    """The run and the corrected layer whose prediction this is: by its `neighbors`, or, where it was imported without
+    them, by its regions' ids; None if it is not one of ours."""
+    if isinstance(neighbors, dict) and isinstance(run_id := neighbors.get(_RUN_FIELD), int):
+        layer_id = neighbors.get(_LAYER_FIELD)
+        return run_id, layer_id if isinstance(layer_id, int) else None
+    named = _OUR_REGION.fullmatch(str(result[0].get("id"))) if result else None
+    return None if named is None else (int(named[1]), None)
+
+
+def superseded_version(run_id: int, layer_id: int | None) -> str:
+    """The `model_version` of a prediction after a later one took its place."""
+    which = f"run {run_id}" if layer_id is None else f"run {run_id}, correction {layer_id}"
+    return f"{CURRENT}, superseded ({which})"
 
 
 def box_keyframes_of(region: Mapping[str, Any], width: int, height: int) -> list[BoxKeyframe]:
@@ -93,7 +114,7 @@ def _box_region(item: PublicationItem, track: PublicationTrack, label: str, rate
             {"frame": frame, "enabled": keyframe.visible, "rotation": 0, "time": frame / rate.fps, **percent}
         )
     region: dict[str, Any] = {
-        "id": f"run{item.run_id}-track{track.index}",
+        "id": _box_id(item, track),
         "type": "videorectangle",
         "from_name": BOX,
         "to_name": VIDEO,
@@ -113,7 +134,7 @@ def _mask_region(
     item: PublicationItem, track: PublicationTrack, label: str, page: int, frame: int, mask: Mask
 ) -> dict[str, Any]:
     region: dict[str, Any] = {
-        "id": f"run{item.run_id}-track{track.index}-frame{frame}",
+        "id": _mask_id(item, track, frame),
         "type": "bitmasklabels",
         "from_name": MASK,
         "to_name": PAGES,

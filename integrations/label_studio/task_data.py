@@ -54,7 +54,7 @@ def task_data(item: PublicationItem, rate: FrameRate, existing: Mapping[str, Any
         KEY_FIELD: task_key(item),
         "video": item.video_uri,
         "instruction": _plain(item.instruction),
-        "answer": _plain(", ".join(track.label for track in item.tracks)) or "nothing found",
+        "answer": "" if item.control else _plain(", ".join(track.label for track in item.tracks)) or "nothing found",
         "fps": rate.fps,
         # Label Studio's page stays empty, without an error, if there is no picture at all.
         "keyframes": uris or [no_keyframes_picture()],
@@ -76,6 +76,9 @@ def no_keyframes_picture() -> str:
 def guide_html(item: PublicationItem, rate: FrameRate, page_frames: Sequence[int]) -> str:
     """What the labeler reads beside the video: instruction, answer, descriptions by page, reasoning."""
     parts = [_section("Instruction", f"<b>{_text(item.instruction)}</b><br/><small>{_MODES[item.mode]}</small>")]
+    if item.control:
+        # What the model said would be in the way of what a person says by themselves.
+        return f"<div style='{_BODY}'>{''.join(parts)}</div>"
     if item.status == RunStatus.NO_TARGET:
         why = f" <small>({_text(item.outcome_code)})</small>" if item.outcome_code else ""
         parts.append(_section("Answer", f"The model found nothing that fits the instruction.{why}"))

@@ -6,20 +6,21 @@ and by the prediction's version. Callers see to it that one worker at a time pub
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 from backend.domain.corrections import Layer
-from backend.domain.errors import Misconfigured
-from backend.ports import Answer, AnsweredTask, PublicationItem, PublishedTask
+from backend.domain.errors import BadInput, Misconfigured
+from backend.ports import PROJECT_GONE, PROJECT_WRONG, Answer, AnsweredTask, PublicationItem, PublishedTask
 from backend.settings import LabelStudioSettings, StorageSettings
-from integrations.label_studio.answers import changed_tasks, compared_layers, read_task
-from integrations.label_studio.config import label_values, labeling_config, read_config
+from integrations.label_studio.answers import changed_tasks, compared_layers, pseudonyms, read_task
+from integrations.label_studio.bulk import import_new
+from integrations.label_studio.config import KnownConfig, label_values, labeling_config, read_config
 from integrations.label_studio.coordinates import frame_rate
 from integrations.label_studio.failures import translated
-from integrations.label_studio.prediction import CURRENT, prediction, run_of, superseded_version
+from integrations.label_studio.prediction import CURRENT, origin_of, prediction, superseded_version
 from integrations.label_studio.storages import ensure_cors, ensure_storages
 from integrations.label_studio.task_data import (
     KEY_FIELD,
@@ -50,6 +51,8 @@ class LabelStudioTool:
         self._key = settings.api_key
         self._timeout_s = settings.timeout_s
         self._webhook = settings.webhook_url, settings.webhook_token
+        secret = settings.annotator_secret
+        self._naming = str if secret is None else pseudonyms(secret, self._url)
         self._storage = storage
 
     @cached_property
@@ -57,10 +60,12 @@ class LabelStudioTool:
         # The SDK takes a second to import (it brings pandas): only who talks to Label Studio pays for it.
         from label_studio_sdk import LabelStudio
 
-        # A retry inside the SDK could create twice; our own retries look first.
-        return LabelStudio(  # type: ignore[no-untyped-call]
-            base_url=self._url, api_key=self._key.get_secret_value(), timeout=self._timeout_s, max_retries=0
-        )
+        # It refuses a personal access token that has expired. A retry inside the SDK could create twice; our own
+        # retries look first.
+        with translated("taking its key"):
+            return LabelStudio(  # type: ignore[no-untyped-call]
+                base_url=self._url, api_key=self._key.get_secret_value(), timeout=self._timeout_s, max_retries=0
+            )
 
     def ensure_project(self, name: str, labels: list[str], buckets: list[str]) -> int:
         project_id = self._find_project(name)
@@ -101,24 +106,47 @@ class LabelStudioTool:
     def publish(self, project_id: int, item: PublicationItem) -> PublishedTask:
         rate = frame_rate(item.probe)
         project = self._project(project_id)
-        config = read_config(project.label_config or "")
+        config = self._config(project)
         existing = self._find_task(project_id, task_key(item))
         data = task_data(item, rate, existing[1] if existing else None)
         body = prediction(item, config, rate, data[PAGE_FRAMES_FIELD])
         check_prediction(body, config, item.probe.frame_count, len(data[PAGE_FRAMES_FIELD]))
         task_id = self._ensure_task(project_id, data, existing)
-        prediction_id = self._ensure_prediction(task_id, item.run_id, body)
+        if item.control:
+            return PublishedTask(project_id, task_id, None, () if rate.constant else (VFR_WARNING,))
+        prediction_id = self._ensure_prediction(task_id, (item.run_id, item.layer_id), body)
+        self._ensure_current(project)
+        return PublishedTask(project_id, task_id, prediction_id, () if rate.constant else (VFR_WARNING,))
+
+    def publish_new(self, project_id: int, items: Sequence[PublicationItem]) -> list[int | BadInput]:
+        project = self._project(project_id)
+        found = import_new(self._client, project_id, self._config(project), items)
+        if any(isinstance(task_id, int) for task_id in found):
+            self._ensure_current(project)
+        return found
+
+    def _config(self, project: Any) -> KnownConfig:
+        """What the project can show. Raises `BadInput` for one that shows nothing of ours."""
+        config = read_config(project.label_config or "")
+        if not config.box_labels and not config.mask_labels:
+            raise BadInput(
+                f"Label Studio's project {project.id} ({project.title!r}) has none of our controls: it is another one, "
+                "or its labeling configuration was replaced; `premask projects connect` mends it",
+                code=PROJECT_WRONG,
+            )
+        return config
+
+    def _ensure_current(self, project: Any) -> None:
         if project.model_version != CURRENT:
             # Label Studio refuses a version that no prediction has yet.
-            with translated(f"choosing what its project {project_id} shows"):
-                self._client.projects.update(project_id, model_version=CURRENT)
-        return PublishedTask(project_id, task_id, prediction_id, () if rate.constant else (VFR_WARNING,))
+            with translated(f"choosing what its project {project.id} shows"):
+                self._client.projects.update(int(project.id), model_version=CURRENT)
 
     def task_url(self, project_id: int, task_id: int) -> str:
         return f"{self._url}/projects/{project_id}/data?task={task_id}"
 
     def answered(self, project_id: int, task_id: int) -> AnsweredTask | None:
-        return read_task(self._client, project_id, task_id)
+        return read_task(self._client, project_id, task_id, self._naming)
 
     def layers(self, task: AnsweredTask, answer: Answer, item: PublicationItem) -> tuple[Layer, Layer]:
         return compared_layers(task, answer, item)
@@ -142,7 +170,7 @@ class LabelStudioTool:
             self._client.projects.update(project_id, **changes)
 
     def _project(self, project_id: int) -> Any:
-        with translated(f"reading its project {project_id}"):
+        with translated(f"reading its project {project_id}", PROJECT_GONE):
             return self._client.projects.get(project_id)
 
     def _find_task(self, project_id: int, key: str) -> tuple[int, dict[str, Any]] | None:
@@ -179,21 +207,22 @@ class LabelStudioTool:
                 self._client.tasks.update(str(task_id), data=data)
         return task_id
 
-    def _ensure_prediction(self, task_id: int, run_id: int, body: dict[str, Any]) -> int:
-        """The run's prediction, and no other of ours is shown: of two Label Studio would take the older one."""
+    def _ensure_prediction(self, task_id: int, origin: tuple[int, int | None], body: dict[str, Any]) -> int:
+        """The prediction of that run and layer, and no other of ours is shown: of two Label Studio would take the older
+        one."""
         with translated(f"looking at the predictions of its task {task_id}"):
             known = self._client.predictions.list(task=task_id)
-        ours = [int(p.id) for p in known if run_of(p.neighbors) == run_id]
+        ours = [int(p.id) for p in known if origin_of(p.neighbors, p.result) == origin]
         if ours:
             prediction_id = min(ours)
         else:
             with translated(f"adding a prediction to its task {task_id}"):
                 prediction_id = int(self._client.predictions.create(task=task_id, **body).id)
         for other in known:
-            earlier_run = run_of(other.neighbors)
-            if earlier_run not in (None, run_id) and other.model_version == CURRENT:
+            earlier = origin_of(other.neighbors, other.result)
+            if earlier is not None and earlier != origin and other.model_version == CURRENT:
                 with translated(f"superseding the prediction {other.id}"):
-                    self._client.predictions.update(int(other.id), model_version=superseded_version(earlier_run))
+                    self._client.predictions.update(int(other.id), model_version=superseded_version(*earlier))
         return prediction_id
 
 

@@ -16,10 +16,14 @@ from integrations.label_studio.config import BOX, MASK, PAGES, VIDEO, KnownConfi
 MAX_BODY_BYTES = 50_000_000
 #: Boxes that touch the edge may lie past it by rounding.
 _SLACK_PERCENT = 1e-6
+_SIDES = (("x", "width"), ("y", "height"))
 
 
-def check_prediction(body: Mapping[str, Any], config: KnownConfig, frame_count: int, page_count: int) -> None:
-    """Raise `BadInput` (code `invalid_prediction`) that names the region and what is wrong with it."""
+def check_prediction(
+    body: Mapping[str, Any], config: KnownConfig, frame_count: int, page_count: int, size_bytes: int | None = None
+) -> None:
+    """Raise `BadInput` (code `invalid_prediction`) that names the region and what is wrong with it. `size_bytes`: of
+    the body as it is sent, where that is known."""
     seen: set[str] = set()
     for region in body["result"]:
         name = f"region {region['id']}"
@@ -36,7 +40,7 @@ def check_prediction(body: Mapping[str, Any], config: KnownConfig, frame_count: 
             case (kind, from_name, to_name):
                 raise _invalid(f"{name}: the configuration has no {from_name} ({kind}) on {to_name}")
         _require(_is_number(region.get("score", 0.0)), f"{name}: the score is {region.get('score')}")
-    size = len(json.dumps(body))
+    size = len(json.dumps(body)) if size_bytes is None else size_bytes
     _require(size <= MAX_BODY_BYTES, f"the prediction has {size:,} bytes; at most {MAX_BODY_BYTES:,} can be sent")
 
 
@@ -48,23 +52,26 @@ def _check_labels(name: str, labels: list[str], known: tuple[str, ...]) -> None:
 
 
 def _check_sequence(name: str, sequence: list[Mapping[str, Any]], frame_count: int) -> None:
+    """Words are put together only where something is wrong: there may be hundreds of thousands of these entries."""
     _require(len(sequence) > 0, f"{name}: no keyframe")
     previous = 0
     for entry in sequence:
         frame = entry["frame"]
-        _require(1 <= frame <= frame_count, f"{name}: frame {frame} of {frame_count}")
-        _require(frame > previous, f"{name}: frame {frame} follows frame {previous}")
+        if not 1 <= frame <= frame_count:
+            raise _invalid(f"{name}: frame {frame} of {frame_count}")
+        if frame <= previous:
+            raise _invalid(f"{name}: frame {frame} follows frame {previous}")
         previous = frame
-        for start, side in (("x", "width"), ("y", "height")):
-            low, high = entry[start], entry[start] + entry[side]
-            _require(
-                _is_number(low) and _is_number(high), f"{name}, frame {frame}: {start} is {low}, {side} {entry[side]}"
-            )
-            _require(
-                low >= -_SLACK_PERCENT and high <= 100 + _SLACK_PERCENT and entry[side] > 0,
-                f"{name}, frame {frame}: {start} {low:.3f}% and {side} {entry[side]:.3f}% don't lie in the frame",
-            )
-        _require(entry.get("rotation") == 0, f"{name}, frame {frame}: no rotation")
+        for start, side in _SIDES:
+            low, extent = entry[start], entry[side]
+            if not (_is_number(low) and _is_number(low + extent)):
+                raise _invalid(f"{name}, frame {frame}: {start} is {low}, {side} {extent}")
+            if low < -_SLACK_PERCENT or low + extent > 100 + _SLACK_PERCENT or extent <= 0:
+                raise _invalid(
+                    f"{name}, frame {frame}: {start} {low:.3f}% and {side} {extent:.3f}% don't lie in the frame"
+                )
+        if entry.get("rotation") != 0:
+            raise _invalid(f"{name}, frame {frame}: no rotation")
 
 
 def _is_number(value: object) -> bool:

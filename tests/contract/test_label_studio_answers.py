@@ -139,3 +139,23 @@ def test_the_embedded_server_refuses_all_that_it_would_by_itself_but_our_loopbac
     listed = re.search(r"default_banned_subnets = \[(.*?)\]", source.read_text(), re.DOTALL)
     assert listed is not None
     assert {*BANNED_SUBNETS, "127.0.0.0/8"} == set(re.findall(r"'([^']+)',", listed[1]))
+
+
+def test_annotators_can_be_pseudonyms(desk: Desk, settings: LabelStudioSettings, storage: StorageSettings) -> None:
+    """The same one for the same person, and their number is nowhere."""
+    published = desk.tool.publish(desk.project_id, desk.item)
+    for _ in range(2):
+        annotate(desk, published.task_id, published.prediction_id, [])
+    plain = desk.tool.answered(desk.project_id, published.task_id)
+    secret = settings.model_copy(update={"annotator_secret": SecretStr("s3cret")})
+    named = LabelStudioTool(secret, storage).answered(desk.project_id, published.task_id)
+    assert plain is not None
+    assert named is not None
+    [number] = {answer.annotator for answer in plain.answers}
+    [name] = {answer.annotator for answer in named.answers}
+    assert re.fullmatch(r"person-[0-9a-f]{12}", str(name))
+    for before, after in zip(plain.answers, named.answers, strict=True):
+        changed = {field for field in before.raw if before.raw[field] != after.raw[field]}
+        assert changed == {field for field in before.raw if field.endswith("_by") and before.raw[field] is not None}
+        assert str(before.raw["completed_by"]) == number
+        assert after.raw["completed_by"] == name

@@ -23,6 +23,7 @@ from tests.factories.waiting import wait_for
 OVERRIDES = {
     "PREMASK__WORKER__LEASE_S": "6",
     "PREMASK__WORKER__REAP_INTERVAL_S": "1",
+    "PREMASK__WORKER__CHUNK_FRAMES": "16",
     "PREMASK__INGEST__RECONCILE_INTERVAL_S": "3",
 }
 START_TIMEOUT_S = 180.0

@@ -1,4 +1,5 @@
-"""What people change in Label Studio comes back by itself: its webhook tells, polling finds, the command shows it."""
+"""What people change in Label Studio comes back by itself: its webhook tells, polling finds, a GPU worker carries it
+on, the commands show it and freeze it as a data set."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -23,6 +24,12 @@ def versions(stack: LiveStack, run_id: int) -> list[dict[str, Any]]:
     return [version for review in found if review["deleted_at"] is None for version in review["versions"]]
 
 
+def ready_layer(stack: LiveStack, run_id: int) -> dict[str, Any] | None:
+    [version] = versions(stack, run_id)
+    layer: dict[str, Any] | None = version["layer"]
+    return layer if layer and layer["state"] == "ready" else None
+
+
 def test_a_correction_is_told_compared_and_counted(live_stack: LiveStack, tmp_path: Path) -> None:
     instruction, mode = make_clip(tmp_path / "r.mp4", Kind.ATTRIBUTE, seed=3000)
     project_id = make_project(live_stack, "reviewed", instruction, mode)
@@ -44,8 +51,19 @@ def test_a_correction_is_told_compared_and_counted(live_stack: LiveStack, tmp_pa
         changes = {track["region_id"]: track["change"] for track in version["tracks"]}
         assert changes.pop(box["id"]) == "edited"
         assert set(changes.values()) | {mask["change"] for mask in version["masks"]} == {"untouched"}
+        layer = wait_for(lambda: ready_layer(live_stack, run_id), "the corrected layer is ready", RUN_TIMEOUT_S)
+        track = next(one for one in layer["tracks"] if one["region_id"] == box["id"])
+        frame = box["value"]["sequence"][0]["frame"] - 1
+        assert (track["change"], track["boxed_frames"]) == ("edited", [frame])
+        assert any(begin <= frame < end for begin, end in track["changed"])
+        assert {one["change"] for one in layer["tracks"] if one is not track} <= {"untouched"}
         [line] = live_stack.premask("reviews", "stats", "--by", "project", "--project", "reviewed")
         assert (line["reviews"], line["accepted_share"], line["tracks_edited"]) == (1, 0.0, 1)
+        frozen = live_stack.premask("datasets", "freeze", "reviewed")
+        splits = [frozen["counts"][split] for split in ("train", "holdout")]
+        assert sorted(part["items"] for part in splits) == [0, 1]
+        assert sum(part["objects"] for part in splits) == len(changes) + 1
+        assert live_stack.premask("datasets", "freeze", "reviewed") == frozen
         # Deleting an annotation tells no task: the polling finds which.
         assert api.delete(f"/api/annotations/{made.json()['id']}/").status_code == 204
         wait_for(lambda: not versions(live_stack, run_id), "the deletion is noticed", POLLED_S)

@@ -3,7 +3,7 @@
 Its clock ticks with every change. Regions are said in the tests' own words: a layer beside each answer.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,6 +22,9 @@ class UnusedTool:
         raise NotImplementedError
 
     def publish(self, project_id: int, item: PublicationItem) -> PublishedTask:
+        raise NotImplementedError
+
+    def publish_new(self, project_id: int, items: Sequence[PublicationItem]) -> list[int | BadInput]:
         raise NotImplementedError
 
     def task_url(self, project_id: int, task_id: int) -> str:

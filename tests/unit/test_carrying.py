@@ -29,11 +29,14 @@ class Follows:
 
     def __init__(self, lost: dict[int, range] | None = None) -> None:
         self.lost, self.asked = lost or {}, list[list[tuple[int, range]]]()
+        self.rounds = list[int]()
 
     def propagate(
-        self, frames: Clip, prompts: list[BoxPrompt], _: Any, on_progress: Any = lambda _: None, spans: Any = None
-    ) -> list[Propagation]:
+        self, frames: Clip, prompts: list[BoxPrompt], _: Any, on_progress: Any = lambda _: None, spans: Any = None,
+        checkpoints: Any = None, round_index: int = 0,  # noqa: ARG002 (the segmenter's)
+    ) -> list[Propagation]:  # fmt: skip
         spans = spans or [range(frames.frame_count)] * len(prompts)
+        self.rounds.append(round_index)
         self.asked.append([(prompt.frame_index, span) for prompt, span in zip(prompts, spans, strict=True)])
         on_progress(1.0)
         found = []
@@ -89,6 +92,8 @@ def test_a_thing_named_far_apart_becomes_one_track() -> None:
     assert [track.members for track in tracks] == [(0, 3), (1, 2)]
     # The one on frame 10 was carried from the clip's begin to frame 20, and that is all it has to say.
     assert segmenter.asked[1:] == [[(i, range(COUNT)) for i in (0, 20, 30)]]
+    # Each round's masks are kept apart.
+    assert segmenter.rounds == [0, 1]
 
 
 def test_the_tracks_are_those_of_carrying_everything_everywhere() -> None:

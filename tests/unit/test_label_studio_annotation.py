@@ -13,7 +13,7 @@ from integrations.label_studio import bitmask
 from integrations.label_studio.annotation import layer_of
 from integrations.label_studio.config import labeling_config, read_config
 from integrations.label_studio.coordinates import frame_rate
-from integrations.label_studio.prediction import prediction
+from integrations.label_studio.prediction import prediction, track_indices
 from tests.factories import moving_square
 
 SIZE = (moving_square.WIDTH, moving_square.HEIGHT)
@@ -27,7 +27,8 @@ def sent() -> list[dict[str, Any]]:
 
 
 def read(result: list[dict[str, Any]]) -> Layer:
-    return layer_of(result, SIZE, moving_square.FRAME_COUNT, moving_square.KEYFRAMES)
+    indices = track_indices(moving_square.item())
+    return layer_of(result, SIZE, moving_square.FRAME_COUNT, moving_square.KEYFRAMES, indices)
 
 
 def test_what_was_sent_is_read_back_and_is_accepted() -> None:

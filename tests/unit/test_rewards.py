@@ -15,7 +15,6 @@ from workers.learning.rewards import (
     keyframe_reward,
     mask_reward,
     number_reward,
-    reward,
     saliency_reward,
 )
 
@@ -96,7 +95,6 @@ def test_finding_nothing_is_never_paid() -> None:
     assert mask_reward([], {}, 5) == 0
     assert mask_reward([{}], {0: square(10)}, 5) == 0
     assert mask_reward([{0: square(0)}], {0: square(10)}, 5) == 0
-    assert reward("", 4.0, [], [], [], [], {}, 5, W).total == 0
 
 
 frames_of = st.lists(st.integers(0, 23), max_size=30)

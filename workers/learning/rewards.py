@@ -6,7 +6,7 @@ many keyframes as are wanted earn for being distinct, and nothing is paid for fi
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,19 +19,41 @@ from workers.pipeline.parsing import read_system1
 
 _WHOLE = re.compile(r"\s*<think>.+?</think>\s*<answer>.+</answer>\s*", re.S)
 
+_WHOLE_NONE = re.compile(r"\s*<think>.+?</think>\s*<answer>.*</answer>\s*", re.S)
+
 #: By frame index; a frame without an entry is empty.
 Masks = Mapping[int, Mask]
 
 
 @dataclass(frozen=True, slots=True)
 class Reward:
-    """The parts, unweighted but for what is inside R_K, and their weighted sum."""
+    """The parts, unweighted but for what is inside R_K. `boxes` and `masks` are None where System 2 and SAM2 weren't
+    asked or didn't answer. `absent`: 1 for saying of a clip without a target that there is none."""
 
     format: float
     keyframes: float
-    boxes: float
-    masks: float
-    total: float
+    boxes: float | None
+    masks: float | None
+    absent: float = 0.0
+
+    def weighted(self, weights: RewardSettings) -> dict[str, float | None]:
+        """What each part adds to R; a part that isn't known adds nothing, and is no zero either."""
+        parts = {name: getattr(self, name) for name in PARTS}
+        return {name: None if part is None else getattr(weights, name) * part for name, part in parts.items()}
+
+    def total(self, weights: RewardSettings) -> float:
+        """R, of the parts that are known."""
+        return sum(part for part in self.weighted(weights).values() if part is not None)
+
+
+#: The parts of R, as they and their weights are called.
+PARTS = ("format", "keyframes", "boxes", "masks", "absent")
+
+
+def absent_reward(completion: str, nominal_duration_s: float) -> float:
+    """1 for a whole completion whose answer is that there is none. [Ours]"""
+    whole = _WHOLE_NONE.fullmatch(completion) is not None
+    return float(whole and read_system1(completion, nominal_duration_s).says_none)
 
 
 def format_reward(completion: str, nominal_duration_s: float) -> float:
@@ -63,20 +85,26 @@ def number_reward(frame_indices: Sequence[int], weights: RewardSettings) -> floa
     return weights.per_keyframe * count
 
 
-def saliency_reward(frame_indices: Sequence[int], truth: Masks) -> float:
-    """R_saliency = mean over the chosen frames of area(m*_s) / max_t area(m*_t); 0 without frames or target."""
+def saliency_reward(frame_indices: Sequence[int], truth: Masks, known: Container[int] | None = None) -> float:
+    """R_saliency = mean over the chosen frames of area(m*_s) / max_t area(m*_t); 0 without frames or target.
+
+    `known`: the frames of which the truth is known (default: all); the others don't count.
+    """
+    frame_indices = [i for i in frame_indices if known is None or i in known]
     largest = max((mask.area for mask in truth.values()), default=0)
     if not frame_indices or not largest:
         return 0.0
     return float(np.mean([truth[i].area / largest if i in truth else 0.0 for i in frame_indices]))
 
 
-def keyframe_reward(frame_indices: Sequence[int], truth: Masks, weights: RewardSettings) -> float:
-    """R_K."""
+def keyframe_reward(
+    frame_indices: Sequence[int], truth: Masks, weights: RewardSettings, known: Container[int] | None = None
+) -> float:
+    """R_K. `known`: as for `saliency_reward`."""
     return (
         weights.diversity * diversity_reward(frame_indices, weights)
         + weights.number * number_reward(frame_indices, weights)
-        + weights.saliency * saliency_reward(frame_indices, truth)
+        + weights.saliency * saliency_reward(frame_indices, truth, known)
     )
 
 
@@ -115,16 +143,3 @@ def _frame_iou(tracks: Sequence[Masks], truth: Masks, frame_index: int) -> float
     if not found or true is None:
         return float(not any(mask.area for mask in found) and (true is None or not true.area))
     return rle.iou(rle.union(found), true)
-
-
-def reward(
-    completion: str, nominal_duration_s: float, frame_indices: Sequence[int], found: Sequence[Sequence[Box]],
-    true: Sequence[Sequence[Box]], tracks: Sequence[Masks], truth: Masks, frame_count: int, weights: RewardSettings,
-) -> Reward:  # fmt: skip
-    """All of it for one completion; `frame_indices` are the frames of all moments that `read_system1` finds, duplicates
-    included: what the pipeline would drop is what R_diversity and R_num punish."""
-    form = format_reward(completion, nominal_duration_s)
-    keyframes = keyframe_reward(frame_indices, truth, weights)
-    boxes, masks = box_reward(found, true), mask_reward(tracks, truth, frame_count)
-    total = weights.format * form + weights.keyframes * keyframes + weights.boxes * boxes + weights.masks * masks
-    return Reward(form, keyframes, boxes, masks, total)

@@ -9,8 +9,10 @@ everything everywhere, wherever these comparisons tell what comparing on all key
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+from backend.ports import Checkpoints
 from workers.pipeline.frame_store import FrameStore
 from workers.pipeline.linking import LinkedTrack, link
+from workers.pipeline.scratch import ScratchCheckpoints
 from workers.pipeline.segmenter import BoxPrompt, Propagation, Segmenter
 
 #: Of the progress, the share of the first round; few clips need another.
@@ -19,13 +21,17 @@ _FIRST_ROUND = 0.9
 
 def carry(
     segmenter: Segmenter, frames: FrameStore, prompts: Sequence[BoxPrompt], source_size: tuple[int, int],
-    link_iou: float, on_progress: Callable[[float], None] = lambda _: None,
+    link_iou: float, on_progress: Callable[[float], None] = lambda _: None, checkpoints: Checkpoints | None = None,
 ) -> tuple[list[Propagation], list[LinkedTrack]]:  # fmt: skip
     """The propagation of each prompt, and the tracks, which are complete on all frames. `source_size`: (width, height)
-    of the masks."""
+    of the masks. With `checkpoints` it goes on from where they end."""
     count = frames.frame_count
+    kept = checkpoints or ScratchCheckpoints()
     spans = spans_between(prompts, count)
-    found = segmenter.propagate(frames, prompts, source_size, lambda share: on_progress(_FIRST_ROUND * share), spans)
+    found = segmenter.propagate(
+        frames, prompts, source_size, lambda share: on_progress(_FIRST_ROUND * share), spans, kept
+    )
+    round_index = 0
     while True:
         tracks = link(prompts, found, link_iou)
         if not (alone := unconfirmed(prompts, spans, tracks, count)):
@@ -33,7 +39,10 @@ def carry(
             return found, tracks
         for row in alone:
             spans[row] = range(count)
-        again = segmenter.propagate(frames, [prompts[row] for row in alone], source_size)
+        round_index += 1
+        again = segmenter.propagate(
+            frames, [prompts[row] for row in alone], source_size, checkpoints=kept, round_index=round_index
+        )
         for row, propagation in zip(alone, again, strict=True):
             found[row] = propagation
 

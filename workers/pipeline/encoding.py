@@ -1,10 +1,14 @@
-"""Image features by frame: encoded in batches, kept as far as a budget goes, shared by all who walk over the clip."""
+"""Image features by frame: encoded in blocks, kept as far as a budget goes, shared by all who walk over the clip.
+
+A frame is always encoded together with the same others, whoever asks for it first and in which direction: what else is
+in a batch shows in the last bits, and a run that was interrupted must end as if it hadn't been.
+"""
 
 from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future
 from threading import Lock
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,7 +18,9 @@ from workers.pipeline.frame_store import FrameStore
 
 #: Feature maps, their positions, and their sizes, as Meta's tracker takes them.
 Features = tuple[list[torch.Tensor], list[torch.Tensor], list[tuple[int, int]]]
-_Encoded = dict[int, Features]
+_Block = list[Features]
+#: Small models' features are kept of so many frames at most: what lies farther back is far from being asked for again.
+_CACHE_FRAMES = 256
 
 
 class Encodes(Protocol):
@@ -25,75 +31,79 @@ class Encodes(Protocol):
 
 
 class FrameEncoder:
-    """Features of the frames of one clip. What was dropped to stay within `cache_bytes` is encoded again."""
+    """Features of the frames of one clip. What was dropped to stay within `cache_bytes` and `_CACHE_FRAMES` is encoded
+    again."""
 
     def __init__(self, model: Encodes, frames: FrameStore, cache_bytes: int) -> None:
         self._model, self._frames, self._cache_bytes = model, frames, cache_bytes
+        self._size = model.encoder_batch_size
         self._lock = Lock()
-        self._cache: OrderedDict[int, Features] = OrderedDict()
+        self._cache: OrderedDict[int, _Block] = OrderedDict()
         self._bytes = 0
-        self._coming: dict[int, Future[_Encoded]] = {}
+        self._coming: dict[int, Future[_Block]] = {}
+
+    @property
+    def frame_count(self) -> int:
+        return self._frames.frame_count
 
     def walk(self, order: range, pool: Executor | None) -> Iterator[tuple[int, Features]]:
         """(frame_index, features) in that order; with a pool, what comes next is begun meanwhile."""
-        held: _Encoded = {}
+        held, features = -1, list[Features]()
         for position, frame_index in enumerate(order):
-            if frame_index not in held:
-                held = self._take(order[position:])
-            if pool is not None:
-                self._look_ahead(order[position + 1 :], pool)
-            yield frame_index, held[frame_index]
+            block = frame_index // self._size
+            if block != held:
+                held, features = block, self._take(block)
+                self._expect(order, position)
+                if pool is not None and order[-1] // self._size != block:
+                    self._look_ahead(block + (1 if order.step > 0 else -1), pool)
+            yield frame_index, features[frame_index - block * self._size]
 
-    def _take(self, rest: range) -> _Encoded:
-        """Features of the first frame of `rest`, and of those that were encoded with it."""
+    def _expect(self, order: range, position: int) -> None:
+        """Have the frames decoded that come a window later."""
+        self._frames.expect(order[min(position + self._frames.window_frames, len(order) - 1)])
+
+    def _take(self, block: int) -> _Block:
         with self._lock:
-            if rest[0] in self._cache:
-                self._cache.move_to_end(rest[0])
-                return {rest[0]: self._cache[rest[0]]}
-            coming = self._coming.get(rest[0])
-            begun = self._begin(rest) if coming is None else None
+            if block in self._cache:
+                self._cache.move_to_end(block)
+                return self._cache[block]
+            coming = self._coming.get(block)
+            begun = self._begin(block) if coming is None else None
         if begun is not None:
-            coming = self._encode(*begun)
-        assert coming is not None
-        return coming.result()
+            self._encode(block, begun)
+        future = coming if begun is None else begun
+        assert future is not None
+        return future.result()
 
-    def _look_ahead(self, rest: range, pool: Executor) -> None:
+    def _look_ahead(self, block: int, pool: Executor) -> None:
         with self._lock:
-            soon = rest[: self._model.encoder_batch_size]
-            missing = (n for n, i in enumerate(soon) if i not in self._cache and i not in self._coming)
-            if (first := next(missing, None)) is None:
+            if block in self._cache or block in self._coming:
                 return
-            begun = self._begin(rest[first:])
-        pool.submit(self._encode, *begun)
+            begun = self._begin(block)
+        pool.submit(self._encode, block, begun)
 
-    def _begin(self, rest: range) -> tuple[Future[_Encoded], list[int], NDArray[Any]]:
-        """Announce the encoding of the next missing frames in a row; the lock is held."""
-        indices: list[int] = []
-        for frame_index in rest[: self._model.encoder_batch_size]:
-            if frame_index in self._cache or frame_index in self._coming:
-                break
-            indices.append(frame_index)
-        future: Future[_Encoded] = Future()
-        self._coming |= dict.fromkeys(indices, future)
-        return future, sorted(indices), self._frames.read(min(indices), max(indices) + 1)
-
-    def _encode(self, future: Future[_Encoded], indices: list[int], pixels: NDArray[Any]) -> Future[_Encoded]:
-        try:
-            encoded = dict(zip(indices, self._model.encode(pixels), strict=True))
-        except Exception as error:  # noqa: BLE001 (whoever waits for these frames is to fail with it)
-            future.set_exception(error)
-            return future
-        with self._lock:
-            for frame_index, features in encoded.items():
-                self._cache[frame_index] = features
-                self._bytes += _size_bytes(features)
-                del self._coming[frame_index]
-            oldest_first = [i for i in self._cache if i not in encoded]
-            while self._bytes > self._cache_bytes and oldest_first:
-                self._bytes -= _size_bytes(self._cache.pop(oldest_first.pop(0)))
-        future.set_result(encoded)
+    def _begin(self, block: int) -> Future[_Block]:
+        """Announce the encoding of a block; the lock is held."""
+        self._coming[block] = future = Future[_Block]()
         return future
 
+    def _encode(self, block: int, future: Future[_Block]) -> None:
+        begin = block * self._size
+        try:
+            pixels = self._frames.read(begin, min(begin + self._size, self._frames.frame_count))
+            features = self._model.encode(pixels)
+        except Exception as error:  # noqa: BLE001 (whoever waits for these frames is to fail with it)
+            future.set_exception(error)
+            return
+        with self._lock:
+            self._cache[block] = features
+            self._bytes += _size_bytes(features)
+            del self._coming[block]
+            room = max(1, _CACHE_FRAMES // self._size)
+            while len(self._cache) > 1 and (self._bytes > self._cache_bytes or len(self._cache) > room):
+                self._bytes -= _size_bytes(self._cache.popitem(last=False)[1])
+        future.set_result(features)
 
-def _size_bytes(features: Features) -> int:
-    return sum(feature_map.nbytes for feature_map in features[0])
+
+def _size_bytes(block: _Block) -> int:
+    return sum(feature_map.nbytes for features in block for feature_map in features[0])

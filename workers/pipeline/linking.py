@@ -7,24 +7,28 @@ frame is that of its member whose keyframe lies nearest in time: the one that ha
 most of the keyframes on which it can be seen did not name is a slip of System 2 or of SAM2, and is dropped.
 """
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from backend.domain import masks as rle
 from backend.domain.annotation import Mask
+from workers.pipeline.carried import Stitched
 from workers.pipeline.segmenter import BoxPrompt, Propagation
 
 
 @dataclass(frozen=True, slots=True)
 class LinkedTrack:
-    """`members` index the detections. `masks` and `predicted_iou` by frame index, where the thing is visible."""
+    """`members` index the detections. `masks` and `predicted_iou` by frame index, where the thing is visible; they lie
+    where those of the members do."""
 
     members: tuple[int, ...]
-    masks: dict[int, Mask]
-    predicted_iou: dict[int, float]
+    masks: Mapping[int, Mask]
+    predicted_iou: Mapping[int, float]
 
 
 def agreement(left: Propagation, right: Propagation, frames: Sequence[int]) -> float:
@@ -69,7 +73,7 @@ def support(track: LinkedTrack, prompts: Sequence[BoxPrompt], keyframes: Sequenc
     A thing that enters late is not held against the keyframes before it came.
     """
     named = {prompts[m].frame_index for m in track.members}
-    seen = named | (set(track.masks) & set(keyframes))
+    seen = named | {frame_index for frame_index in keyframes if frame_index in track.masks}
     return len(named) / len(seen)
 
 
@@ -87,13 +91,17 @@ def corroborated(
     return kept
 
 
+def stretches(keyframes: Sequence[int]) -> list[range]:
+    """Of ascending keyframes the frames that lie nearest to each; in the middle between two the earlier one has it."""
+    middles = [(a + b) // 2 + 1 for a, b in pairwise(keyframes)]
+    return [range(begin, end) for begin, end in zip([0, *middles], [*middles, sys.maxsize], strict=True)]
+
+
 def _merge(members: list[int], prompts: Sequence[BoxPrompt], propagations: Sequence[Propagation]) -> LinkedTrack:
     """On each frame, what the member with the nearest keyframe says: a mask, or that the thing is not visible."""
-    masks: dict[int, Mask] = {}
-    ious: dict[int, float] = {}
-    for frame_index in sorted(set().union(*(propagations[m].masks for m in members))):
-        nearest = min(members, key=lambda m: abs(prompts[m].frame_index - frame_index))
-        if frame_index in propagations[nearest].masks:
-            masks[frame_index] = propagations[nearest].masks[frame_index]
-            ious[frame_index] = propagations[nearest].predicted_iou[frame_index]
-    return LinkedTrack(tuple(members), masks, ious)
+    nearest = stretches([prompts[m].frame_index for m in members])
+    return LinkedTrack(
+        tuple(members),
+        Stitched([(frames, propagations[m].masks) for frames, m in zip(nearest, members, strict=True)]),
+        Stitched([(frames, propagations[m].predicted_iou) for frames, m in zip(nearest, members, strict=True)]),
+    )

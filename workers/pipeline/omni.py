@@ -5,9 +5,7 @@ identity across keyframes (`linking`), a streaming segmenter, and honest ends wh
 """
 
 import time
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,27 +14,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.domain.annotation import Annotation, Detection, Keyframe, Track, VideoProbe
+from backend.domain.annotation import Annotation, Detection, Keyframe, Mask, Track, VideoProbe
+from backend.domain.corrected import Carry
 from backend.domain.frames import Sampling, sample_uniformly
 from backend.domain.runs import Mode, RunStatus, Stage
-from backend.ports import StageListener
+from backend.ports import Checkpoints, StageListener
 from backend.profiles import ModelProfile
 from backend.settings import PipelineSettings
-from integrations.media.decode import iter_frames, read_audio
+from integrations.media.decode import read_audio
 from integrations.media.probe import probe_video
 from workers.pipeline.carrying import carry
+from workers.pipeline.clip import SCRATCH_BYTES, Clip
+from workers.pipeline.decision import Decision, Looked
 from workers.pipeline.engines.loading import load_engines
-from workers.pipeline.frame_store import FrameStore
 from workers.pipeline.linking import LinkedTrack, corroborated
 from workers.pipeline.parsing import Moment
-from workers.pipeline.segmenter import BoxPrompt, Propagation, Segmenter
+from workers.pipeline.scratch import ScratchCheckpoints
+from workers.pipeline.segmenter import BoxPrompt, MaskPrompt, Prompt, Propagation, Segmenter
 from workers.pipeline.system1 import System1, System1Result
 from workers.pipeline.system2 import GroundedBox, System2
 
 #: Two boxes of one answer that overlap this much are one thing said twice.
 _DUPLICATE_IOU = 0.9
-#: Decoded frames that wait to be written for the segmenter.
-_FRAMES_BEHIND = 8
 
 
 @dataclass(slots=True)
@@ -55,25 +54,26 @@ class _Progress:
         spent = self.timings_s.get(stage.value, 0.0) + time.perf_counter() - begin
         self.timings_s[stage.value] = round(spent, 4)
 
+    def go_on(self, decision: Decision) -> None:
+        """Begin with what was said and spent up to the decision."""
+        self.warnings = list(decision.warnings)
+        for stage, seconds in decision.timings_s.items():
+            self.timings_s[stage] = round(self.timings_s.get(stage, 0.0) + seconds, 4)
+
     def tell(self, stage: Stage, share: float) -> None:
         if self.listener is not None:
             self.listener(stage, share)
 
 
-@dataclass(frozen=True, slots=True)
-class _Looked:
-    """A moment of System 1 at its source frame, and what System 2 found there."""
-
-    frame_index: int
-    moment: Moment
-    boxes: tuple[GroundedBox, ...]
-
-
 class OmniPipeline:
     """One loaded set of models. Not thread safe: a worker process has one and runs one clip at a time."""
 
-    def __init__(self, profile: ModelProfile, settings: PipelineSettings, scratch_dir: Path | None = None) -> None:
-        self._profile, self._settings, self._scratch_dir = profile, settings, scratch_dir
+    def __init__(
+        self, profile: ModelProfile, settings: PipelineSettings, scratch_dir: Path | None = None,
+        scratch_bytes: int = SCRATCH_BYTES,
+    ) -> None:  # fmt: skip
+        self._profile, self._settings = profile, settings
+        self._scratch_dir, self._scratch_bytes = scratch_dir, scratch_bytes
         engine1, engine2 = load_engines(profile)
         self.system1, self.system2 = System1(engine1, profile.system1), System2(engine2, profile.system2)
         self._audio_rate_hz = engine1.sample_rate_hz
@@ -88,47 +88,83 @@ class OmniPipeline:
         seed: int = 0,
         probe: VideoProbe | None = None,
         on_stage: StageListener | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> Annotation:
         """Run the whole pipeline on one video for one instruction; `probe` spares probing a file probed before.
 
-        Raises `BadInput` when the video or the instruction can't be used. What the models write is never an
-        exception: an answer that can't be read ends as status no_target with outcome_code "unparsable" and the raw
-        text.
+        With `checkpoints` it goes on from where they end, to the same result. Raises `BadInput` when the video or the
+        instruction can't be used. What the models write is never an exception: an answer that can't be read ends as
+        status no_target with outcome_code "unparsable" and the raw text.
         """
         self._profile.check_instruction(instruction)
         progress = _Progress(on_stage)
+        kept = checkpoints or ScratchCheckpoints(self._scratch_dir)
         with progress.stage(Stage.DECODE):
-            probe = probe or probe_video(video_path, self._settings)
-            sampling = self._sampling(probe)
-            store = FrameStore(probe.frame_count, self.segmenter.size_px, self._scratch_dir)
-        with store:
-            with progress.stage(Stage.DECODE):
-                sampled = self._decode(video_path, probe, sampling, store, progress)
-                audio = self._listen(video_path, probe, mode, progress)
-            with progress.stage(Stage.SYSTEM1):
-                chosen = self._look(sampled, sampling, audio, instruction, mode, seed)
-                progress.warnings += chosen.answer.warnings
-            with progress.stage(Stage.SYSTEM2):
-                looked = self._ground(chosen, sampled, sampling, progress)
-            prompts = [BoxPrompt(k.frame_index, box.box_xyxy_px) for k in looked for box in k.boxes]
+            clip = Clip.open(
+                video_path, probe or probe_video(video_path, self._settings), self.segmenter.size_px,
+                self._scratch_dir, self._scratch_bytes,
+            )  # fmt: skip
+        with clip:
+            if (remembered := kept.decision()) is not None:
+                decision = Decision.from_bytes(remembered)
+                progress.go_on(decision)
+            else:
+                decision = self._decide(clip, instruction, mode, seed, progress)
+                kept.decide(decision.to_bytes())
             with progress.stage(Stage.SEGMENT):
+                clip.need_all()
                 propagations, tracks = carry(
-                    self.segmenter, store, prompts, (probe.width, probe.height), self._settings.link_iou,
-                    lambda share: progress.tell(Stage.SEGMENT, share),
+                    self.segmenter, clip.small, decision.prompts, (clip.probe.width, clip.probe.height),
+                    self._settings.link_iou, lambda share: progress.tell(Stage.SEGMENT, share), kept,
                 )  # fmt: skip
-        with progress.stage(Stage.LINK):
-            linked = self._believe(looked, prompts, tracks, progress)
-        return self._assemble(probe, seed, chosen, looked, linked, propagations, sampled, progress)
+            with progress.stage(Stage.LINK):
+                linked = self._believe(decision, tracks, progress)
+            images = clip.images([k.frame_index for k in decision.looked])
+        return self._assemble(clip.probe, seed, decision, linked, propagations, images, progress)
+
+    def _decide(self, clip: Clip, instruction: str, mode: Mode, seed: int, progress: _Progress) -> Decision:
+        """System 1 on the sampled frames, System 2 on the keyframes."""
+        with progress.stage(Stage.DECODE):
+            sampling = self._sampling(clip.probe)
+            shown = clip.sample(sampling, self.system1.shown, lambda share: progress.tell(Stage.DECODE, share))
+            audio = self._listen(clip, mode, progress)
+        with progress.stage(Stage.SYSTEM1):
+            chosen = self._look(shown, sampling, audio, instruction, mode, seed)
+            progress.warnings += chosen.answer.warnings
+        with progress.stage(Stage.SYSTEM2):
+            looked = self._ground(chosen, clip, sampling, progress)
+        return Decision(chosen, tuple(looked), tuple(progress.warnings), dict(progress.timings_s))
+
+    def carry(
+        self,
+        video_path: Path,
+        probe: VideoProbe,
+        carries: Sequence[Carry],
+        on_progress: Callable[[float], None] = lambda _: None,
+    ) -> list[dict[int, Mask]]:
+        """The segmenter alone: see `AnnotationPipeline.carry`."""
+        prompts = [_prompt(carry) for carry in carries]
+        size_px, room = self.segmenter.size_px, (self._scratch_dir, self._scratch_bytes)
+        with Clip.open(video_path, probe, size_px, *room) as clip:
+            clip.need_all()
+            spans = [carry.span for carry in carries]
+            kept = ScratchCheckpoints(self._scratch_dir)
+            found = self.segmenter.propagate(clip.small, prompts, (probe.width, probe.height), on_progress, spans, kept)
+            return [
+                {frame: mask for frame, mask in propagation.masks.items() if frame in carry.frames}
+                for carry, propagation in zip(carries, found, strict=True)
+            ]
 
     def choose(
         self, video_path: Path, instruction: str, mode: Mode, *, seed: int = 0
     ) -> tuple[System1Result, tuple[int, ...]]:
         """System 1 alone, with what it gets in `annotate`: its answer and the source frames of its moments."""
-        probe, progress = probe_video(video_path, self._settings), _Progress(None)
+        probe = probe_video(video_path, self._settings)
         sampling = self._sampling(probe)
-        sampled = self._decode(video_path, probe, sampling, None, progress)
-        audio = self._listen(video_path, probe, mode, progress)
-        chosen = self._look(sampled, sampling, audio, instruction, mode, seed)
+        with Clip.open(video_path, probe, self.segmenter.size_px, self._scratch_dir, 0) as clip:
+            shown = clip.sample(sampling, self.system1.shown)
+            audio = self._listen(clip, mode, _Progress(None))
+        chosen = self._look(shown, sampling, audio, instruction, mode, seed)
         # Several moments that fall on one frame are one keyframe there, too.
         frames = dict.fromkeys(sampling.frame_index_at(moment.start_s) for moment in chosen.answer.moments)
         return chosen, tuple(frames)
@@ -137,29 +173,9 @@ class OmniPipeline:
         look = self._profile.system1
         return sample_uniformly(probe.frame_count, look.max_frames, look.nominal_fps)
 
-    def _decode(
-        self, path: Path, probe: VideoProbe, sampling: Sampling, store: FrameStore | None, progress: _Progress
-    ) -> dict[int, NDArray[Any]]:
-        """One pass over the file: every frame to the store, the sampled ones kept at source resolution."""
-        wanted, sampled = set(sampling.frame_indices), {}
-        written = deque[Future[None]]()
-        # Resizing takes as long as decoding, so it goes on beside it, a few frames behind.
-        with ThreadPoolExecutor(1, "frames") as writer:
-            for frame_index, image in iter_frames(path, probe):
-                if store is not None:
-                    written.append(writer.submit(store.write, frame_index, image))
-                if len(written) > _FRAMES_BEHIND:
-                    written.popleft().result()
-                if frame_index in wanted:
-                    sampled[frame_index] = image
-                if frame_index % 32 == 0:
-                    progress.tell(Stage.DECODE, frame_index / probe.frame_count)
-            for one in written:
-                one.result()
-        return sampled
-
-    def _listen(self, path: Path, probe: VideoProbe, mode: Mode, progress: _Progress) -> NDArray[Any] | None:
+    def _listen(self, clip: Clip, mode: Mode, progress: _Progress) -> NDArray[Any] | None:
         """The whole sound in AVS mode, as far as the model can take it."""
+        probe = clip.probe
         if mode is Mode.VOS:
             return None
         if not probe.has_audio:
@@ -168,20 +184,17 @@ class OmniPipeline:
         limit_s = self._profile.system1.audio_max_s
         if probe.duration_s > limit_s * 1.02:
             progress.warnings.append(f"only the first {limit_s:g} s of {probe.duration_s:.1f} s of sound were heard")
-        audio = read_audio(path, self._audio_rate_hz, limit_s)
+        audio = read_audio(clip.path, self._audio_rate_hz, limit_s)
         return audio if audio.size else None
 
     def _look(
-        self, sampled: dict[int, NDArray[Any]], sampling: Sampling, audio: NDArray[Any] | None, instruction: str, mode:
-        Mode, seed: int,
+        self, frames: NDArray[Any], sampling: Sampling, audio: NDArray[Any] | None, instruction: str, mode: Mode,
+        seed: int,
     ) -> System1Result:  # fmt: skip
-        frames = np.stack([sampled[i] for i in sampling.frame_indices])
         keyframes = self._settings.keyframes
         return self.system1.choose(frames, sampling, audio, instruction, mode, keyframes=keyframes, seed=seed)
 
-    def _ground(
-        self, chosen: System1Result, sampled: dict[int, NDArray[Any]], sampling: Sampling, progress: _Progress
-    ) -> list[_Looked]:
+    def _ground(self, chosen: System1Result, clip: Clip, sampling: Sampling, progress: _Progress) -> list[Looked]:
         """System 2 on every keyframe, in one batch; several moments that fall on one frame are one keyframe."""
         moments: dict[int, Moment] = {}
         for moment in chosen.answer.moments:
@@ -190,7 +203,7 @@ class OmniPipeline:
                 progress.warnings.append(f"two moments fall on frame {frame_index}; the first was kept")
             else:
                 moments[frame_index] = moment
-        images = [sampled[i] for i in moments]
+        images = list(clip.images(list(moments)).values())
         groundings = self.system2.ground(images, [m.description for m in moments.values()]) if moments else []
         looked = []
         for (frame_index, moment), grounding in zip(moments.items(), groundings, strict=True):
@@ -203,14 +216,13 @@ class OmniPipeline:
                 progress.warnings.append(
                     f"System 2 found nothing on frame {frame_index}: {grounding.raw_output[:200]!r}"
                 )
-            looked.append(_Looked(frame_index, moment, tuple(kept)))
+            looked.append(Looked(frame_index, moment, tuple(kept)))
         return looked
 
-    def _believe(
-        self, looked: list[_Looked], prompts: list[BoxPrompt], tracks: list[LinkedTrack], progress: _Progress
-    ) -> list[LinkedTrack]:
-        tracks = [t for t in tracks if t.masks]
-        kept = corroborated(tracks, prompts, [k.frame_index for k in looked], self._settings.min_support)
+    def _believe(self, decision: Decision, tracks: list[LinkedTrack], progress: _Progress) -> list[LinkedTrack]:
+        tracks, prompts = [t for t in tracks if t.masks], decision.prompts
+        keyframes = [k.frame_index for k in decision.looked]
+        kept = corroborated(tracks, prompts, keyframes, self._settings.min_support)
         for track in tracks:
             if track not in kept:
                 where = ", ".join(str(prompts[m].frame_index) for m in track.members)
@@ -219,9 +231,10 @@ class OmniPipeline:
         return kept
 
     def _assemble(
-        self, probe: VideoProbe, seed: int, chosen: System1Result, looked: list[_Looked], linked: list[LinkedTrack],
-        propagations: list[Propagation], sampled: dict[int, NDArray[Any]], progress: _Progress,
+        self, probe: VideoProbe, seed: int, decision: Decision, linked: list[LinkedTrack],
+        propagations: list[Propagation], images: dict[int, NDArray[Any]], progress: _Progress,
     ) -> Annotation:  # fmt: skip
+        chosen, looked = decision.chosen, decision.looked
         keyframes, labels = _keyframes(probe, looked, linked)
         tracks = tuple(
             Track(i, labels[i], round(float(np.mean(list(t.predicted_iou.values()))), 4), t.masks)
@@ -234,7 +247,7 @@ class OmniPipeline:
             probe=probe, status=status, outcome_code=outcome, reasoning=chosen.answer.reasoning,
             raw_output=chosen.raw_output, keyframes=tuple(keyframes), tracks=tracks, timings_s=progress.timings_s,
             warnings=tuple(progress.warnings), model=self._provenance(seed),
-            keyframe_images={k.frame_index: sampled[k.frame_index] for k in looked},
+            keyframe_images=images,
         )  # fmt: skip
 
     def _provenance(self, seed: int) -> dict[str, Any]:
@@ -252,8 +265,14 @@ class OmniPipeline:
         }
 
 
+def _prompt(carry: Carry) -> Prompt:
+    if isinstance(carry.prompt, Mask):
+        return MaskPrompt(carry.frame_index, carry.prompt)
+    return BoxPrompt(carry.frame_index, carry.prompt)
+
+
 def _keyframes(
-    probe: VideoProbe, looked: list[_Looked], linked: list[LinkedTrack]
+    probe: VideoProbe, looked: Sequence[Looked], linked: list[LinkedTrack]
 ) -> tuple[tuple[Keyframe, ...], dict[int, str]]:
     """The keyframes with their detections led to their tracks, and each track's label: that of its first detection."""
     track_of = {member: index for index, track in enumerate(linked) for member in track.members}
@@ -282,7 +301,9 @@ def _keyframes(
     return tuple(keyframes), labels
 
 
-def _outcome(chosen: System1Result, looked: list[_Looked], tracks: tuple[Track, ...]) -> tuple[RunStatus, str | None]:
+def _outcome(
+    chosen: System1Result, looked: Sequence[Looked], tracks: tuple[Track, ...]
+) -> tuple[RunStatus, str | None]:
     """Succeeded, or no_target with the reason: absent (System 1 says so), unparsable, no_box, no_mask."""
     if tracks:
         return RunStatus.SUCCEEDED, None
@@ -292,12 +313,13 @@ def _outcome(chosen: System1Result, looked: list[_Looked], tracks: tuple[Track, 
 
 
 def load_pipeline(
-    profile: ModelProfile, settings: PipelineSettings, torch_threads: int | None = None, scratch_dir: Path | None = None
-) -> OmniPipeline:
+    profile: ModelProfile, settings: PipelineSettings, torch_threads: int | None = None,
+    scratch_dir: Path | None = None, scratch_bytes: int = SCRATCH_BYTES,
+) -> OmniPipeline:  # fmt: skip
     """Load the profile's three models into this process (seconds here, minutes at full size)."""
     import torch
 
     threads = torch_threads or profile.cpu_threads
     if threads is not None:
         torch.set_num_threads(threads)
-    return OmniPipeline(profile, settings, scratch_dir)
+    return OmniPipeline(profile, settings, scratch_dir, scratch_bytes)

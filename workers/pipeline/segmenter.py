@@ -1,14 +1,17 @@
-"""The segmenter: Meta's SAM2 carries boxes from their keyframes through the clip, forward and in reverse.
+"""The segmenter: Meta's SAM2 carries boxes and masks from their frames through the clip, forward and in reverse.
 
 Detections of a clip share the encodings of its frames; those prompted on the same frame go through memory attention,
 decoder and memory encoder as one batch. Unlike Meta's video predictor, only the memories that the model can still read
-are kept, frames stay on disk and masks leave as run lengths, so that memory doesn't grow with the length of the video.
-Groups of detections are independent of each other, and so are walks over different stretches of the clip; both are left
-to threads where there are cores for them.
+are kept, frames stay on disk and masks leave as run lengths, chunk by chunk, so that memory doesn't grow with the
+length of the video. Groups of detections are independent of each other, and so are walks over different stretches of
+the clip; both are left to threads where there are cores for them. With each chunk goes what the tracker remembers then,
+so that another process can go on from there.
 """
 
+import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -23,12 +26,15 @@ from scipy.ndimage import label
 
 from backend.domain.annotation import Box, Mask
 from backend.domain.errors import Misconfigured
-from backend.domain.masks import encode_mask
+from backend.domain.masks import decode_mask, encode_mask
+from backend.ports import CarriedMask, Checkpoints, Way
 from backend.profiles import SegmenterProfile, Weights
-from workers.pipeline import torchvision_cpu
+from workers.pipeline import torchvision_cpu, tracker_state
+from workers.pipeline.carried import Carried
 from workers.pipeline.encoding import Features, FrameEncoder
 from workers.pipeline.frame_store import FrameStore
-from workers.pipeline.sweeps import Group, Sweep, plan, walk
+from workers.pipeline.scratch import ScratchCheckpoints
+from workers.pipeline.sweeps import Group, Memory, Sweep, plan, walk
 
 torchvision_cpu.install()
 
@@ -39,6 +45,11 @@ from sam2.build_sam import HF_MODEL_ID_TO_FILENAMES, build_sam2_video_predictor 
 PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: SAM's labels of the two corners of a box prompt.
 BOX_CORNERS = (2, 3)
+#: Few enough that there are batches for several cores, many enough that a batch isn't all overhead. Not a matter of how
+#: many cores there are: another batch is rounded otherwise.
+_CPU_ROWS = 8
+#: Counts up with every change of what a tracker's state means: older states are not gone on from.
+_STATE_FORM = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +58,24 @@ class BoxPrompt:
     box_xyxy_px: Box
 
 
+@dataclass(frozen=True, slots=True)
+class MaskPrompt:
+    """A mask at source resolution that is taken as it is; SAM2 carries it from there."""
+
+    frame_index: int
+    mask: Mask
+
+
+Prompt = BoxPrompt | MaskPrompt
+
+
 @dataclass(slots=True)
 class Propagation:
     """What one prompt became: a mask on each frame where SAM2 sees the thing, and SAM2's own estimate of its IoU there.
     `span`: the frames that it was carried to, None for the whole clip."""
 
-    masks: dict[int, Mask] = field(default_factory=dict)
-    predicted_iou: dict[int, float] = field(default_factory=dict)
+    masks: Mapping[int, Mask] = field(default_factory=dict)
+    predicted_iou: Mapping[int, float] = field(default_factory=dict)
     span: range | None = None
 
     def covers(self, frame_index: int) -> bool:
@@ -135,34 +157,67 @@ class Segmenter:
     def propagate(
         self,
         frames: FrameStore,
-        prompts: Sequence[BoxPrompt],
+        prompts: Sequence[Prompt],
         source_size: tuple[int, int],
         on_progress: Callable[[float], None] = lambda _: None,
         spans: Sequence[range] | None = None,
+        checkpoints: Checkpoints | None = None,
+        round_index: int = 0,
     ) -> list[Propagation]:
         """One `Propagation` a prompt, in order; progress goes from 0 to 1.
 
         `source_size`: (width, height) of the masks. `spans`: of each prompt the frames it is carried to, its own among
-        them; all, if not given. What it becomes on a frame is the same in any span.
+        them; all, if not given. What it becomes on a frame is the same in any span. With `checkpoints`, what is there
+        of that round already isn't done again, and the masks are read from there; else they lie in a scratch file.
         """
-        results = [Propagation(span=None if spans is None else spans[row]) for row in range(len(prompts))]
         count = frames.frame_count
+        kept = checkpoints or ScratchCheckpoints()
         groups = self._groups(prompts, spans or [range(count)] * len(prompts), source_size)
+        forward, back = plan(groups, self._reach, count)
+        sweeps = [*forward, *back]
+        begun = kept.begin(round_index, _plan_digest(sweeps, source_size, count), [len(s.order) for s in sweeps])
         encoder = FrameEncoder(self, frames, self._feature_cache_bytes)
 
         def advance(sweep: Sweep, pool: Executor | None) -> Iterator[None]:
-            for frame_index, features in encoder.walk(sweep.order, pool):
-                rest = (frame_index, features, count, sweep.reverse, results, source_size)
-                if pool is None:
-                    for group in sweep.active(frame_index):
-                        self._step(group, *rest)
-                else:
-                    for tracked in [pool.submit(self._step, group, *rest) for group in sweep.active(frame_index)]:
-                        tracked.result()
-                yield
+            yield from self._advance(sweep, pool, encoder, kept, round_index, begun.get(sweep.number), source_size)
 
-        walk(*plan(groups, self._reach, count), advance, self._lanes(), on_progress)
-        return results
+        walk(forward, back, advance, self._lanes(), on_progress)
+        return [
+            Propagation(
+                Carried(kept, round_index, row, count, lambda one: one.mask),
+                Carried(kept, round_index, row, count, lambda one: one.predicted_iou),
+                None if spans is None else spans[row],
+            )
+            for row in range(len(prompts))
+        ]
+
+    def _advance(
+        self, sweep: Sweep, pool: Executor | None, encoder: FrameEncoder, checkpoints: Checkpoints, round_index: int,
+        begun: Way | None, source_size: tuple[int, int],
+    ) -> Iterator[None]:  # fmt: skip
+        """Carry the sweep's groups on from where they stand; masks and memories are handed over chunk by chunk."""
+        frame_count = encoder.frame_count
+        done, steps, masks = 0, len(sweep.order), list[CarriedMask]()
+        if begun is not None:
+            done = begun.done
+            tracker_state.restore(sweep.groups, begun.state, self.device)
+            yield from (None for _ in range(done))
+        for frame_index, features in encoder.walk(sweep.order[done:], pool):
+            rest = (frame_index, features, frame_count, sweep.reverse, source_size)
+            active = sweep.active(frame_index)
+            if pool is None:
+                found = [self._step(group, *rest) for group in active]
+            else:
+                found = [step.result() for step in [pool.submit(self._step, group, *rest) for group in active]]
+            masks += (mask for group_masks in found for mask in group_masks)
+            done += 1
+            if done == steps:
+                sweep.end()
+            if done == steps or done % checkpoints.chunk_frames == 0:
+                state = tracker_state.saved(sweep.groups) if checkpoints.resumable else b""
+                checkpoints.commit(round_index, sweep.number, Way(steps, done, state), masks)
+                masks = []
+            yield
 
     def _lanes(self) -> int:
         """Threads that the cores have room for beside those of the kernels; an accelerator works in turn anyway."""
@@ -171,33 +226,61 @@ class Segmenter:
         return max(1, (os.cpu_count() or 1) // torch.get_num_threads())
 
     @property
-    def _reach(self) -> int:
-        """How many frames back the model reads memories."""
-        return int(max(self.model.max_obj_ptrs_in_encoder, self.model.num_maskmem))
+    def _rows(self) -> int:
+        """How many rows are a batch: an accelerator takes all at once, cores take batches beside each other."""
+        return _CPU_ROWS if self.device.type == "cpu" else sys.maxsize
 
-    def _groups(
-        self, prompts: Sequence[BoxPrompt], spans: Sequence[range], source_size: tuple[int, int]
-    ) -> list[Group]:
-        """Prompts by frame and span, earliest first; boxes scaled to the model's square input."""
-        scale = [self.size_px / source_size[0], self.size_px / source_size[1]] * 2
-        by_frame: dict[tuple[int, range], list[int]] = {}
+    @property
+    def _near(self) -> int:
+        """How many frames back the model reads features of memories."""
+        return int((self.model.num_maskmem - 1) * self.model.memory_temporal_stride_for_eval)
+
+    @property
+    def _reach(self) -> int:
+        """How many frames back the model reads memories; those beyond `_near` only for their object pointers."""
+        return int(max(self.model.max_obj_ptrs_in_encoder, self._near + 1))
+
+    def _groups(self, prompts: Sequence[Prompt], spans: Sequence[range], source_size: tuple[int, int]) -> list[Group]:
+        """Prompts of one kind by frame and span, earliest first, at most `_rows` together, at the model's square
+        input."""
+        by_frame: dict[tuple[int, range, bool], list[int]] = {}
         for row, (prompt, span) in enumerate(zip(prompts, spans, strict=True)):
-            by_frame.setdefault((prompt.frame_index, span), []).append(row)
+            by_frame.setdefault((prompt.frame_index, span, isinstance(prompt, MaskPrompt)), []).append(row)
         groups = []
-        for (frame_index, span), rows in sorted(by_frame.items(), key=lambda item: (item[0][0], item[0][1].start)):
-            corners = [prompts[r].box_xyxy_px for r in rows]
-            boxes = torch.tensor([[b.x1, b.y1, b.x2, b.y2] for b in corners]) * torch.tensor(scale)
-            groups.append(Group(frame_index, span, rows, boxes.to(self.device)))
+        for (frame_index, span, _), rows in sorted(by_frame.items(), key=lambda item: (item[0][0], item[0][1].start)):
+            for begin in range(0, len(rows), self._rows):
+                some = rows[begin : begin + self._rows]
+                boxes = self._boxes([p for r in some if isinstance(p := prompts[r], BoxPrompt)], source_size)
+                masks = self._mask_inputs([p for r in some if isinstance(p := prompts[r], MaskPrompt)])
+                groups.append(Group(frame_index, span, some, boxes, masks))
         return groups
+
+    def _boxes(self, prompts: Sequence[BoxPrompt], source_size: tuple[int, int]) -> torch.Tensor:
+        scale = [self.size_px / source_size[0], self.size_px / source_size[1]] * 2
+        corners = [[p.box_xyxy_px.x1, p.box_xyxy_px.y1, p.box_xyxy_px.x2, p.box_xyxy_px.y2] for p in prompts]
+        return (torch.tensor(corners).view(-1, 4) * torch.tensor(scale)).to(self.device)
+
+    def _mask_inputs(self, prompts: Sequence[MaskPrompt]) -> torch.Tensor | None:
+        """(n, 1, size, size), 0 or 1, as Meta's `add_new_mask` makes them of masks of any size; None: no prompt."""
+        if not prompts:
+            return None
+        pixels = torch.from_numpy(np.stack([decode_mask(prompt.mask) for prompt in prompts])).float()[:, None]
+        square = (self.size_px, self.size_px)
+        if pixels.shape[-2:] != square:
+            resized = F.interpolate(pixels, square, mode="bilinear", align_corners=False, antialias=True)
+            pixels = (resized >= 0.5).float()
+        return pixels.to(self.device)
 
     def _step(
         self, group: Group, frame_index: int, features: Features, frame_count: int, reverse: bool,
-        results: list[Propagation], source_size: tuple[int, int],
-    ) -> None:  # fmt: skip
-        """Track the group's rows on one frame and write their masks; in a thread of its own."""
+        source_size: tuple[int, int],
+    ) -> list[CarriedMask]:  # fmt: skip
+        """Track the group's rows on one frame; their masks. In a thread of its own."""
         with torch.inference_mode(), self._autocast():
             low_res, ious = self._track(group, frame_index, features, frame_count, reverse)
-            self._write(group.rows, frame_index, low_res.float(), ious.float(), results, source_size)
+            if frame_index not in group.span:
+                return []
+            return self._masks(group.rows, frame_index, low_res.float(), ious.float(), source_size)
 
     def _track(
         self, group: Group, frame_index: int, features: Features, frame_count: int, reverse: bool
@@ -207,39 +290,48 @@ class Segmenter:
         vision, positions, sizes = features
         vision = [f.expand(-1, rows, -1) for f in vision]
         positions = [p.expand(-1, rows, -1) for p in positions]
-        points = None
-        if is_prompted:
+        points, masks = None, group.masks if is_prompted else None
+        if is_prompted and masks is None:
             labels = torch.tensor([BOX_CORNERS], dtype=torch.int32, device=self.device).expand(rows, 2)
             points = {"point_coords": group.boxes.view(rows, 2, 2), "point_labels": labels}
-        conditioning = {} if group.conditioning is None else {group.frame_index: group.conditioning}
-        memory = {"cond_frame_outputs": conditioning, "non_cond_frame_outputs": group.memory}
         # track_step of the same class does just this, but drops the predicted IoU, which is our confidence.
         current, heads, _, _ = self.model._track_step(
-            frame_index, is_prompted, vision, positions, sizes, points, None, memory, frame_count, reverse, None
-        )
+            frame_index, is_prompted, vision, positions, sizes, points, masks, _as_meta_keeps_it(group), frame_count,
+            reverse, None,
+        )  # fmt: skip
         _, _, ious, low_res, high_res, pointer, object_logits = heads
         self.model._encode_memory_in_output(vision, sizes, points, True, high_res, object_logits, current)
-        # What later frames read of this one; the rest of `current` would only take up memory.
-        kept = {"obj_ptr": pointer} | {name: current[name] for name in ("maskmem_features", "maskmem_pos_enc")}
-        if is_prompted:
-            group.conditioning = kept
-        else:
-            reach = self._reach
-            group.memory[frame_index] = kept
-            group.memory.pop(frame_index + reach if reverse else frame_index - reach, None)
-            if not reverse and frame_index - group.frame_index < reach:
-                group.ahead[frame_index] = kept
+        if group.positions is None:
+            # Meta's module lays them out otherwise the first time it is asked.
+            in_a_row = torch.contiguous_format
+            group.positions = [p[:1].clone(memory_format=in_a_row) for p in current["maskmem_pos_enc"]]
+        self._remember(
+            group, frame_index, reverse,
+            {"obj_ptr": pointer.contiguous(), "maskmem_features": current["maskmem_features"].contiguous()},
+        )  # fmt: skip
         return low_res, ious
 
-    def _write(
-        self, rows: list[int], frame_index: int, low_res: torch.Tensor, ious: torch.Tensor,
-        results: list[Propagation], source_size: tuple[int, int],
-    ) -> None:  # fmt: skip
+    def _remember(self, group: Group, frame_index: int, reverse: bool, memory: Memory) -> None:
+        """Keep what later frames read of this one, and forget what none will read any more."""
+        if frame_index == group.frame_index:
+            group.conditioning = memory
+            return
+        backward = 1 if reverse else -1
+        group.memory[frame_index] = memory
+        group.memory.pop(frame_index + backward * self._reach, None)
+        if (far := group.memory.get(frame_index + backward * self._near)) is not None:
+            group.memory[frame_index + backward * self._near] = _pointer_of(far)
+        if not reverse and frame_index - group.frame_index < self._reach:
+            is_near = frame_index - group.frame_index < self._near
+            group.ahead[frame_index] = memory if is_near else _pointer_of(memory)
+
+    def _masks(
+        self, rows: list[int], frame_index: int, low_res: torch.Tensor, ious: torch.Tensor, source_size: tuple[int, int]
+    ) -> list[CarriedMask]:
+        """Where a row sees something: its mask at source resolution, of one row after the other."""
         width, height = source_size
-        best = ious.amax(-1).clamp(0, 1).tolist()
+        best, found = ious.amax(-1).clamp(0, 1).tolist(), []
         for position, row in enumerate(rows):
-            if not results[row].covers(frame_index):
-                continue
             logits = low_res[position : position + 1]
             if not bool((logits > 0).any()):
                 continue  # bilinear interpolation of non-positive logits sets no pixel
@@ -248,8 +340,8 @@ class Segmenter:
             mask = F.interpolate(logits, (height, width), mode="bilinear", align_corners=False)[0, 0] > 0
             encoded = encode_mask(mask.cpu().numpy())
             if encoded.area:
-                results[row].masks[frame_index] = encoded
-                results[row].predicted_iou[frame_index] = best[position]
+                found.append(CarriedMask(row, frame_index, encoded, best[position]))
+        return found
 
     def encode(self, pixels: NDArray[np.uint8]) -> list[Features]:
         """Features of each of the frames (n, size, size, 3)."""
@@ -262,3 +354,27 @@ class Segmenter:
                 ([f[:, n : n + 1].clone() for f in vision], [p[:, :1] for p in positions], sizes)
                 for n in range(len(pixels))
             ]
+
+
+def _plan_digest(sweeps: Sequence[Sweep], source_size: tuple[int, int], frame_count: int) -> str:
+    """What a round does, in short: its ways, boxes and masks. Another digest's states lead elsewhere."""
+    ways = [(s.order, s.reverse, [(g.frame_index, g.span, g.rows, g.boxes.tolist()) for g in s.groups]) for s in sweeps]
+    sha = hashlib.sha256(repr((_STATE_FORM, ways, source_size, frame_count)).encode())
+    for masks in (group.masks for sweep in sweeps for group in sweep.groups):
+        if masks is not None:
+            sha.update(masks.cpu().numpy().tobytes())
+    return sha.hexdigest()
+
+
+def _as_meta_keeps_it(group: Group) -> dict[str, dict[int, dict[str, Any]]]:
+    """The group's memories in the form that Meta's tracker reads."""
+    shared = [p.expand(len(group.rows), -1, -1, -1) for p in group.positions or ()]
+    conditioning = {} if group.conditioning is None else {group.frame_index: group.conditioning}
+    return {
+        name: {i: {**memory, "maskmem_pos_enc": shared} for i, memory in memories.items()}
+        for name, memories in (("cond_frame_outputs", conditioning), ("non_cond_frame_outputs", group.memory))
+    }
+
+
+def _pointer_of(memory: Memory) -> Memory:
+    return {"obj_ptr": memory["obj_ptr"]}

@@ -8,26 +8,30 @@ from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ThreadPoolExec
 from dataclasses import dataclass, field
 from itertools import groupby
 from threading import Event
-from typing import Any
 
 import torch
 
 _PROGRESS_EVERY_S = 0.1
+#: What the tracker remembers of a frame: its features, if they are still near enough to be read, and object pointers.
+Memory = dict[str, torch.Tensor]
 
 
 @dataclass(slots=True)
 class Group:
-    """The prompts of one frame that are carried equally far: rows of one batch. `rows` are indices into the caller's
-    prompts; `ahead` are the first memories of the way forward: the way back begins with them behind it, as in Meta's
-    predictor."""
+    """The prompts of one frame that are carried equally far: rows of one batch, all boxes or all masks. `rows` are
+    indices into the caller's prompts; `ahead` are the first memories of the way forward: the way back begins with them
+    behind it, as in Meta's predictor."""
 
     frame_index: int
     span: range
     rows: list[int]
     boxes: torch.Tensor  # (n, 4) in model pixels
-    conditioning: dict[str, Any] | None = None
-    memory: dict[int, dict[str, Any]] = field(default_factory=dict)
-    ahead: dict[int, dict[str, Any]] = field(default_factory=dict)
+    masks: torch.Tensor | None = None  # (n, 1, size, size), 0 or 1
+    conditioning: Memory | None = None
+    memory: dict[int, Memory] = field(default_factory=dict)
+    ahead: dict[int, Memory] = field(default_factory=dict)
+    #: Of the memories' pixels: the same on every frame.
+    positions: list[torch.Tensor] | None = None
 
     def forward(self, reach: int, frame_count: int) -> range:
         """At least as far as the way back needs memories."""
@@ -43,8 +47,9 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """One walk over frames with the groups that join it on the way and end with it."""
+    """One walk over frames with the groups that join it on the way and end with it. `number`: which of all it is."""
 
+    number: int
     order: range
     groups: tuple[Group, ...]
     reverse: bool
@@ -53,6 +58,13 @@ class Sweep:
         if self.reverse:
             return [group for group in self.groups if frame_index < group.frame_index]
         return [group for group in self.groups if frame_index >= group.frame_index]
+
+    def end(self) -> None:
+        """Forget what no way back needs."""
+        for group in self.groups:
+            group.memory = {}
+            if self.reverse or not group.back:
+                group.conditioning, group.positions, group.ahead = None, None, {}
 
 
 #: Advances a sweep by one frame each time it is asked, beside each other if there is a pool for it.
@@ -72,11 +84,12 @@ def plan(groups: Sequence[Group], reach: int, frame_count: int) -> tuple[list[Sw
     forward, back = list[Sweep](), list[Sweep]()
     for end, members in groupby(sorted(groups, key=stop), stop):
         together = tuple(members)
-        forward.append(Sweep(range(min(g.frame_index for g in together), end), together, reverse=False))
+        order = range(min(g.frame_index for g in together), end)
+        forward.append(Sweep(len(forward), order, together, reverse=False))
     for end, members in groupby(sorted((g for g in groups if g.back), key=start), start):
         together = tuple(members)
         order = range(max(g.frame_index for g in together) - 1, end - 1, -1)
-        back.append(Sweep(order, together, reverse=True))
+        back.append(Sweep(len(forward) + len(back), order, together, reverse=True))
     return forward, back
 
 

@@ -4,15 +4,17 @@ Prompt and presentation follow Figures 1 and 2 of the appendix; the words live i
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from backend.domain.frames import Sampling
 from backend.domain.runs import Mode
 from backend.profiles import System1Profile
 from workers.pipeline.engines import Engine, Prompt
+from workers.pipeline.engines.media import smart_resized
 from workers.pipeline.parsing import System1Answer, parse_system1
 from workers.pipeline.prompts import load_template, neutralise
 
@@ -24,12 +26,14 @@ class System1Result:
     answer: System1Answer
 
 
-class System1:
-    def __init__(self, engine: Engine, profile: System1Profile) -> None:
-        self._engine, self._profile = engine, profile
+class Asker:
+    """How System 1 is asked: the words, and the order in which they and the media come, as the profile has them."""
+
+    def __init__(self, profile: System1Profile) -> None:
+        self._profile = profile
         self._templates = {mode: load_template(profile.prompts, f"system1_{mode}") for mode in Mode}
 
-    def prompt_text(
+    def text(
         self, instruction: str, mode: Mode, duration_s: float, audio_duration_s: float, keyframes: int, seed: int
     ) -> str:
         """The user's turn in words. The example timestamps are drawn from `seed`, so that none can be learned by
@@ -45,22 +49,51 @@ class System1:
             example_end=f"{(start_s + 0.5) % 60:05.2f}",
         )
 
-    def choose(
-        self, frames: NDArray[Any], sampling: Sampling, audio: NDArray[Any] | None, instruction: str, mode: Mode,
-        *, keyframes: int, seed: int,
-    ) -> System1Result:  # fmt: skip
-        """Ask once. `frames`: (n, H, W, 3) uint8 RGB, the sampled frames; `audio`: float32 mono at the model's rate;
-        without it, the words are those for pictures alone."""
-        seconds = sampling.nominal_duration_s
+    def prompt(
+        self, frames: NDArray[Any], duration_s: float, audio: NDArray[Any] | None, sample_rate_hz: int,
+        instruction: str, mode: Mode, *, keyframes: int, seed: int,
+    ) -> Prompt:  # fmt: skip
+        """The whole turn. `frames`: (n, H, W, 3) uint8 RGB, the sampled frames, shown as `duration_s` nominal seconds;
+        `audio`: float32 mono at that rate; without it, the words are those for pictures alone."""
         mode = Mode.VOS if audio is None else mode
-        audio_s = 0.0 if audio is None else audio.size / self._engine.sample_rate_hz
-        text = self.prompt_text(instruction, mode, seconds, audio_s, keyframes, seed)
+        audio_s = 0.0 if audio is None else audio.size / sample_rate_hz
+        text = self.text(instruction, mode, duration_s, audio_s, keyframes, seed)
         parts = {"text": {"type": "text", "text": text}, "video": {"type": "video", "video": "sampled frames"}}
         if audio is not None:
             parts["audio"] = {"type": "audio", "audio": "whole sound"}
         content = tuple(parts[name] for name in self._profile.content_order if name in parts)
+        return Prompt(content, video=frames, audio=audio)
+
+
+class System1:
+    def __init__(self, engine: Engine, profile: System1Profile) -> None:
+        self._engine, self._profile, self._asker = engine, profile, Asker(profile)
+
+    def prompt_text(
+        self, instruction: str, mode: Mode, duration_s: float, audio_duration_s: float, keyframes: int, seed: int
+    ) -> str:
+        """The user's turn in words."""
+        return self._asker.text(instruction, mode, duration_s, audio_duration_s, keyframes, seed)
+
+    def shown(self, image: NDArray[Any]) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB at the size at which the engine shows it to the model: so `choose` takes frames, and a
+        clip's sampled frames needn't be held at source resolution."""
+        bounds = {"min_pixels": self._profile.min_pixels, "max_pixels": self._profile.max_pixels}
+        [resized] = smart_resized(image[None], multiple_px=self._engine.size_multiple_px, **bounds)
+        return np.asarray(resized, np.uint8)
+
+    def choose(
+        self, frames: NDArray[Any], sampling: Sampling, audio: NDArray[Any] | None, instruction: str, mode: Mode,
+        *, keyframes: int, seed: int,
+    ) -> System1Result:  # fmt: skip
+        """Ask once. `frames`: (n, h, w, 3) uint8 RGB, the sampled frames as `shown`; `audio`: float32 mono at the
+        model's rate; without it, the words are those for pictures alone."""
+        seconds = sampling.nominal_duration_s
+        prompt = self._asker.prompt(
+            frames, seconds, audio, self._engine.sample_rate_hz, instruction, mode, keyframes=keyframes, seed=seed
+        )
         [completion] = self._engine.generate(
-            [Prompt(content, video=frames, audio=audio)],
+            [replace(prompt, video_is_sized=True)],
             min_pixels=self._profile.min_pixels,
             max_pixels=self._profile.max_pixels,
             max_new_tokens=self._profile.max_new_tokens,

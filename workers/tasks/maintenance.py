@@ -4,7 +4,7 @@ import logging
 
 from backend.db.session import try_lock
 from backend.domain.errors import ServiceUnavailable
-from backend.services import outbox, review_feed, runs
+from backend.services import corrected, outbox, review_feed, runs
 from backend.services import reconcile as listing
 from workers.app import app
 from workers.task import PremaskTask
@@ -30,6 +30,7 @@ def reap(self: PremaskTask) -> None:
         idle = set()
     with self.transaction() as session:
         found = runs.reap(session, self.container.settings.worker, idle)
+        found["layers"] = corrected.reap(session, self.container.settings.worker, idle)
     if any(found.values()):
         log.warning("sent again: %s", found)
 

@@ -14,12 +14,13 @@ from PIL import Image
 from backend.domain.annotation import Annotation
 from backend.domain.errors import BadInput, FenceLost, ServiceUnavailable
 from backend.domain.runs import Stage
-from backend.services import outbox, publish, results, runs, videos
+from backend.services import bulk, outbox, publish, results, runs, videos
 from backend.services.runs import Claim
 from backend.settings import PipelineSettings
 from workers import models, process
 from workers.app import app
-from workers.lease import Lease
+from workers.checkpoints import RunCheckpoints
+from workers.lease import RunLease
 from workers.task import PremaskTask
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ def annotate(self: PremaskTask, run_id: int) -> None:
         log.info("not free, or done")
         return
     try:
-        with Lease(self.container, claim) as lease:
+        with RunLease(self.container, claim) as lease:
             _work(self, claim, lease)
     except BadInput as error:
         with self.transaction() as session:
@@ -53,7 +54,7 @@ def annotate(self: PremaskTask, run_id: int) -> None:
         raise
 
 
-def _work(task: PremaskTask, claim: Claim, lease: Lease) -> None:
+def _work(task: PremaskTask, claim: Claim, lease: RunLease) -> None:
     container = task.container
     log.info("attempt %d at s3://%s/%s", claim.attempt, claim.object_version.bucket, claim.object_version.key)
     with process.scratch(container.settings.worker) as folder:
@@ -67,7 +68,11 @@ def _work(task: PremaskTask, claim: Claim, lease: Lease) -> None:
         seed = PipelineSettings.model_validate(claim.config).seed
         with task.transaction() as session:
             probe = videos.stored_probe(session, claim.video_id)
-        annotation = pipeline.annotate(path, claim.instruction, claim.mode, seed=seed, probe=probe, on_stage=lease)
+        size = None if probe is None else (probe.width, probe.height)
+        checkpoints = None if size is None else RunCheckpoints(container, claim, size)
+        annotation = pipeline.annotate(
+            path, claim.instruction, claim.mode, seed=seed, probe=probe, on_stage=lease, checkpoints=checkpoints
+        )
     lease(Stage.RECORD, 0.0)
     began = time.perf_counter()
     image_keys = _upload_keyframes(task, claim.run_id, annotation)
@@ -104,8 +109,12 @@ def publish_run(self: PremaskTask, run_id: int) -> None:
         log.warning("no labeling tool is configured; the publication stays pending")
         return
     try:
-        publish.publish_run(self.container.sessions, tool, run_id, settings.storage, settings.label_studio)
-    except ServiceUnavailable:
         with self.transaction() as session:
-            results.postpone_publication(session, run_id)
+            projects = publish.projects_of(session, run_id)
+        for project_id in projects:
+            bulk.publish_waiting(self.container.sessions, tool, project_id, settings.storage, settings.label_studio)
+        publish.publish_run(self.container.sessions, tool, run_id, settings.storage, settings.label_studio)
+    except ServiceUnavailable as error:
+        with self.transaction() as session:
+            results.postpone_publication(session, run_id, error.retry_after_s)
         raise

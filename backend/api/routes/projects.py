@@ -3,9 +3,18 @@
 from fastapi import APIRouter
 
 from backend.api.deps import TheContainer, TheSession
-from backend.api.schemas.projects import InstructionIn, InstructionOut, ProjectIn, ProjectOut, SourceIn, SourceOut
+from backend.api.schemas.projects import (
+    InstructionIn,
+    InstructionOut,
+    ProjectChange,
+    ProjectIn,
+    ProjectOut,
+    SourceIn,
+    SourceOut,
+    StatusOut,
+)
 from backend.db.repositories import projects as rows
-from backend.services import projects
+from backend.services import outages, projects
 
 router = APIRouter(prefix="/projects", tags=["projects"])
 
@@ -18,6 +27,12 @@ def list_projects(session: TheSession) -> list[ProjectOut]:
 @router.get("/{name}")
 def show_project(name: str, session: TheSession) -> ProjectOut:
     return ProjectOut.model_validate(rows.by_name(session, name))
+
+
+@router.get("/{name}/status")
+def show_status(name: str, session: TheSession) -> StatusOut:
+    """How the labeling tool is doing for it."""
+    return StatusOut.model_validate(outages.status(session, name))
 
 
 @router.post("", status_code=201)
@@ -34,6 +49,11 @@ def make_project(body: ProjectIn, container: TheContainer) -> ProjectOut:
         spec=container.run_spec,
     )
     return ProjectOut.model_validate(project)
+
+
+@router.patch("/{name}")
+def change_project(name: str, body: ProjectChange, session: TheSession) -> ProjectOut:
+    return ProjectOut.model_validate(projects.set_up(session, name, **body.model_dump(exclude_none=True)))
 
 
 @router.post("/{name}/instructions", status_code=201)

@@ -2,9 +2,10 @@
 
 from datetime import datetime
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from backend.api.schemas.common import Row
+from backend.db.tables import ModelVersion
 from backend.domain.runs import Mode
 from backend.services.projects import MAX_INSTRUCTION_CHARS, MAX_NAME_CHARS, InstructionSpec, Source
 
@@ -34,6 +35,31 @@ class ProjectIn(BaseModel):
     priority: int = Field(0, ge=-1000, le=1000)
 
 
+class ProjectChange(BaseModel):
+    """What is left out stays as it is."""
+
+    show_corrected: bool | None = Field(
+        None, description="send what corrections make of a result as a fresh prediction"
+    )
+    control_share: float | None = Field(None, ge=0, le=1, description="share of new tasks without a pre-annotation")
+
+
+class StatusOut(Row):
+    """`state`: ok, not_connected, away, busy, failing, key_refused, project_gone or project_wrong; `detail` says more.
+    Nothing is asked before `next_try_at`; `pending` publications wait, and none is lost."""
+
+    project: str
+    label_studio_project_id: int | None
+    state: str
+    since: datetime | None
+    detail: str | None
+    next_try_at: datetime | None
+    asked_at: datetime | None
+    pending: int
+    published: int
+    failed: int
+
+
 class SourceOut(Row):
     id: int
     bucket: str
@@ -53,6 +79,14 @@ class ProjectOut(Row):
     name: str
     priority: int
     label_studio_project_id: int | None
+    model_version: str | None = Field(None, description="the digest it is pinned to; none: it follows the champion")
+    show_corrected: bool
+    control_share: float
     created_at: datetime
     sources: list[SourceOut]
     instructions: list[InstructionOut]
+
+    @field_validator("model_version", mode="before")
+    @classmethod
+    def _digest(cls, value: object) -> object:
+        return value.digest if isinstance(value, ModelVersion) else value

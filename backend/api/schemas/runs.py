@@ -20,6 +20,7 @@ class RunOut(Row):
     instruction: str
     mode: Mode
     model_version: str
+    shadow: bool
     status: RunStatus
     stage: Stage | None
     stage_progress: float
@@ -37,7 +38,7 @@ class RunOut(Row):
 
 
 def _fields(run: Run) -> dict[str, Any]:
-    own = ("id", "video_id", "instruction_id", "status", "stage", "stage_progress", "attempt", "outcome_code",
+    own = ("id", "video_id", "instruction_id", "shadow", "status", "stage", "stage_progress", "attempt", "outcome_code",
            "outcome_reason", "created_at", "queued_at", "started_at", "finished_at")  # fmt: skip
     return {
         **{name: getattr(run, name) for name in own},
@@ -100,6 +101,9 @@ class RunDetail(RunOut):
     keyframes: list[KeyframeOut]
     tracks: list[TrackOut]
     publications: list[PublicationOut]
+    #: Of a running run: frames that the segmenter has carried and committed, over all its ways, and how many there are.
+    frames_done: int | None
+    frames_total: int | None
 
     @classmethod
     def of(cls, run: Run) -> "RunDetail":
@@ -110,6 +114,8 @@ class RunDetail(RunOut):
             keyframes=[KeyframeOut.model_validate(row) for row in run.keyframes],
             tracks=[TrackOut.model_validate(row) for row in run.tracks],
             publications=[PublicationOut.model_validate(row) for row in run.publications],
+            frames_done=sum(way.done for way in run.ways) if run.ways else None,
+            frames_total=sum(way.steps for way in run.ways) if run.ways else None,
         )
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 _COLUMNS = (
     "project", "profile_name", "model_digest", "annotator", "mode", "instruction_id", "lead_time_s", "skipped",
     "accepted", "tracks", "tracks_edited", "tracks_added", "tracks_removed", "frames_touched", "box_iou", "masks",
-    "masks_edited", "masks_added", "masks_removed", "pixels_added", "pixels_removed", "mask_iou",
+    "masks_edited", "masks_added", "masks_removed", "pixels_added", "pixels_removed", "mask_iou", "of_layer", "control",
 )  # fmt: skip
 _LEDGER = table("assistance_ledger", *(column(name) for name in _COLUMNS))
 
@@ -36,15 +36,21 @@ _GROUPS = {
 
 def stats(session: Session, by: By, project: str | None) -> list[dict[str, Any]]:
     """Of each group its name (`group`) and figures. Shares and means are over reviews that could be compared; a mean is
-    null where there is nothing to take it of."""
+    null where there is nothing to take it of. What people made of corrected layers, and not of a model's prediction, is
+    left out; `control`: reviews of tasks that had no prediction, which count nowhere else."""
     ledger = _LEDGER.c
     compared = ledger.accepted.is_not(None)
     keys = [ledger[name] for name in _GROUPS[by]]
     query = (
         select(
             *keys,
-            func.count().label("reviews"),
-            func.count().filter(ledger.skipped).label("skipped"),
+            func.count().filter(~ledger.control).label("reviews"),
+            func.count().filter(ledger.skipped, ~ledger.control).label("skipped"),
+            func.count().filter(ledger.control).label("control"),
+            func.percentile_cont(0.5)
+            .within_group(ledger.lead_time_s)
+            .filter(ledger.control, ~ledger.skipped)
+            .label("control_lead_time_median_s"),
             func.count().filter(compared).label("compared"),
             func.avg(case((ledger.accepted, 1.0), else_=0.0)).filter(compared).cast(Float).label("accepted_share"),
             func.percentile_cont(0.5).within_group(ledger.lead_time_s).filter(compared).label("lead_time_median_s"),
@@ -60,6 +66,7 @@ def stats(session: Session, by: By, project: str | None) -> list[dict[str, Any]]
             ),
         )
         .select_from(_LEDGER)
+        .where(~ledger.of_layer)
         .group_by(*keys)
         .order_by(*keys)
     )  # fmt: skip

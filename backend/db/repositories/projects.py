@@ -1,13 +1,12 @@
-"""Queries on projects, their sources and instructions, and on model versions."""
+"""Queries on projects, their sources and instructions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import func, or_, select, text, update
-from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.orm import Session, joinedload, selectinload
 
-from backend.db.tables import Instruction, ModelVersion, Project, ProjectSource
+from backend.db.tables import Instruction, Project, ProjectSource
 from backend.domain.errors import NotFound
 
 #: Who changes what is watched (projects, sources, instructions) excludes who reads it to make runs.
@@ -40,8 +39,8 @@ def all_projects(session: Session) -> Sequence[Project]:
     return session.scalars(select(Project).order_by(Project.name).options(*_whole())).all()
 
 
-def _whole() -> tuple[Any, Any]:
-    return selectinload(Project.sources), selectinload(Project.instructions)
+def _whole() -> tuple[Any, ...]:
+    return selectinload(Project.sources), selectinload(Project.instructions), joinedload(Project.model_version)
 
 
 def sources(session: Session) -> Sequence[ProjectSource]:
@@ -77,6 +76,7 @@ def instructions_for(session: Session, bucket: str, key: str, project_id: int | 
             ),
         )
         .order_by(Instruction.id)
+        .options(joinedload(Instruction.project))
     )
     if project_id is not None:
         query = query.where(Instruction.project_id == project_id)
@@ -89,13 +89,3 @@ def instruction_of(session: Session, project_id: int, mode: str, text_sha256: st
             Instruction.project_id == project_id, Instruction.mode == mode, Instruction.text_sha256 == text_sha256
         )
     )
-
-
-def ensure_model_version(session: Session, digest: str, profile_name: str, profile: Mapping[str, Any]) -> int:
-    """The id of the model version with that digest, which is written if it is new."""
-    known = session.scalar(select(ModelVersion.id).where(ModelVersion.digest == digest))
-    if known is not None:
-        return known
-    row = insert(ModelVersion).values(digest=digest, profile_name=profile_name, profile=dict(profile))
-    session.execute(row.on_conflict_do_nothing())
-    return session.scalars(select(ModelVersion.id).where(ModelVersion.digest == digest)).one()

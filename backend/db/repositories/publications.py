@@ -76,7 +76,7 @@ def masks_on(
     return found
 
 
-def set_published(publication: Publication, task_id: int, prediction_id: int) -> None:
+def set_published(publication: Publication, task_id: int, prediction_id: int | None) -> None:
     publication.state = "published"
     publication.task_id, publication.prediction_id = task_id, prediction_id
     publication.last_error = None

@@ -108,12 +108,15 @@ def lock_pending_publications(session: Session, run_id: int) -> Sequence[Publica
     ).all()
 
 
-def ensure_publication(session: Session, run_id: int, target: str) -> Publication:
-    """The run's publication to that target, pending: a new one, or the one that is there, opened again."""
-    row = insert(Publication).values(run_id=run_id, target=target)
+def ensure_publication(session: Session, run_id: int, target: str, layer_id: int | None = None) -> Publication:
+    """The publication of the run (or of its corrected layer) to that target, pending: a new one, or the one that is
+    there, opened again."""
+    row = insert(Publication).values(run_id=run_id, target=target, layer_id=layer_id)
     session.execute(
         row.on_conflict_do_update(
-            index_elements=[Publication.run_id, Publication.target], set_={"state": "pending", "attempts": 0}
+            index_elements=[Publication.run_id, Publication.target, Publication.layer_id],
+            set_={"state": "pending", "attempts": 0},
         )
     )
-    return session.scalars(select(Publication).where(Publication.run_id == run_id, Publication.target == target)).one()
+    key = {"run_id": run_id, "target": target, "layer_id": layer_id}
+    return session.scalars(select(Publication).filter_by(**key)).one()

@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, selectinload
 
 from backend.db.tables import (
+    CorrectedLayer,
     MaskCorrectionRow,
     Project,
     Publication,
@@ -107,6 +108,14 @@ def publication_of(session: Session, target: str, prediction_id: int) -> Publica
     return session.scalars(query).first()
 
 
+def control_of(session: Session, target: str, task_id: int) -> Publication | None:
+    """The newest publication that made the task and no prediction, if there is one."""
+    query = select(Publication).where(
+        Publication.target == target, Publication.task_id == task_id, Publication.control.is_(True)
+    )
+    return session.scalars(query.order_by(Publication.id.desc()).limit(1)).first()
+
+
 def of_run(session: Session, run_id: int) -> Sequence[Review]:
     """The run's reviews with all versions and their corrections, oldest first."""
     versions = selectinload(Review.versions)
@@ -114,7 +123,12 @@ def of_run(session: Session, run_id: int) -> Sequence[Review]:
         select(Review)
         .join(Publication, Review.publication_id == Publication.id)
         .where(Publication.run_id == run_id)
-        .options(versions.selectinload(ReviewVersion.tracks), versions.selectinload(ReviewVersion.masks))
+        .options(
+            versions.selectinload(ReviewVersion.tracks),
+            versions.selectinload(ReviewVersion.masks),
+            versions.selectinload(ReviewVersion.layer).selectinload(CorrectedLayer.tracks),
+            versions.selectinload(ReviewVersion.layer).selectinload(CorrectedLayer.model),
+        )
         .order_by(Review.target, Review.annotation_id)
     )
     return session.scalars(query).all()

@@ -8,7 +8,7 @@ from sqlalchemy import exists, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, joinedload, selectinload
 
-from backend.db.tables import Instruction, KeyframeRow, Project, Publication, Run, Video
+from backend.db.tables import Instruction, KeyframeRow, ModelVersion, Project, Publication, Run, Video
 from backend.domain.errors import NotFound
 from backend.domain.runs import PUBLISHABLE, RunStatus
 
@@ -21,6 +21,37 @@ def insert_missing(session: Session, rows: Sequence[dict[str, Any]]) -> Sequence
     return session.scalars(statement.returning(Run.id)).all()
 
 
+def answered(
+    session: Session, video_id: int, instruction_ids: Collection[int], config_digest: str, profile_name: str
+) -> set[int]:
+    """Which of the instructions have a run on the video, so configured, by any version of that profile."""
+    query = (
+        select(Run.instruction_id)
+        .join(ModelVersion, Run.model_version_id == ModelVersion.id)
+        .where(
+            Run.video_id == video_id,
+            Run.instruction_id.in_(list(instruction_ids)),
+            Run.config_digest == config_digest,
+            ~Run.shadow,
+            ModelVersion.profile_name == profile_name,
+        )
+    )
+    return set(session.scalars(query))
+
+
+def twin_id(session: Session, run: Run, model_version_id: int) -> int | None:
+    """The id of the run that this one would be with that version, if there is one."""
+    query = select(Run.id).where(
+        Run.video_id == run.video_id,
+        Run.instruction_id == run.instruction_id,
+        Run.model_version_id == model_version_id,
+        Run.config_digest == run.config_digest,
+        Run.shadow == run.shadow,
+        Run.id != run.id,
+    )
+    return session.scalar(query)
+
+
 def get(session: Session, run_id: int) -> Run:
     """The run with its video, instruction, project and model version. Raises `NotFound`."""
     query = select(Run).where(Run.id == run_id).options(*_context())
@@ -31,7 +62,8 @@ def get(session: Session, run_id: int) -> Run:
 
 
 def get_whole(session: Session, run_id: int) -> Run:
-    """`get` with keyframes, detections, tracks and publications; without masks. Raises `NotFound`."""
+    """`get` with keyframes, detections, tracks, publications and the ways of the segmenter; without masks. Raises
+    `NotFound`."""
     query = (
         select(Run)
         .where(Run.id == run_id)
@@ -40,6 +72,7 @@ def get_whole(session: Session, run_id: int) -> Run:
             selectinload(Run.keyframes).selectinload(KeyframeRow.detections),
             selectinload(Run.tracks),
             selectinload(Run.publications),
+            selectinload(Run.ways),
         )
     )
     run = session.scalar(query)
@@ -148,7 +181,8 @@ def finished_without_publication(session: Session, project_id: int, target: str)
         .where(
             exists().where(Instruction.id == Run.instruction_id, Instruction.project_id == project_id),
             Run.status.in_(PUBLISHABLE),
-            ~exists().where(Publication.run_id == Run.id, Publication.target == target),
+            ~Run.shadow,
+            ~exists().where(Publication.run_id == Run.id, Publication.target == target, Publication.layer_id.is_(None)),
         )
         .order_by(Run.id)
     )

@@ -1,7 +1,11 @@
 """The tables, one module a noun. Importing this package fills `Base.metadata`."""
 
 from backend.db.tables.base import Base
-from backend.db.tables.models import ModelVersion
+from backend.db.tables.checkpoints import CarriedMaskRow, RunCheckpoint, RunWay
+from backend.db.tables.corrected import CorrectedLayer, CorrectedMaskRow, CorrectedTrackRow
+from backend.db.tables.datasets import Dataset, DatasetItemRow, SourceVideo
+from backend.db.tables.models import ModelVersion, Promotion, VerdictRow
+from backend.db.tables.outages import LabelingState
 from backend.db.tables.outbox import OutboxMessage, WorkerHeartbeat
 from backend.db.tables.projects import Instruction, Project, ProjectSource
 from backend.db.tables.reviews import (
@@ -16,7 +20,9 @@ from backend.db.tables.runs import DetectionRow, KeyframeRow, MaskRow, Publicati
 from backend.db.tables.videos import Video
 
 __all__ = [
-    "Base", "DetectionRow", "Instruction", "KeyframeRow", "MaskCorrectionRow", "MaskRow", "ModelVersion",
-    "OutboxMessage", "Project", "ProjectSource", "Publication", "Review", "ReviewFeed", "ReviewTask", "ReviewVersion",
-    "Run", "TrackCorrectionRow", "TrackRow", "Video", "WorkerHeartbeat",
+    "Base", "CarriedMaskRow", "CorrectedLayer", "CorrectedMaskRow", "CorrectedTrackRow", "Dataset", "DatasetItemRow",
+    "DetectionRow", "Instruction", "KeyframeRow", "LabelingState", "MaskCorrectionRow", "MaskRow", "ModelVersion",
+    "OutboxMessage", "Project", "ProjectSource", "Promotion", "Publication", "Review", "ReviewFeed", "ReviewTask",
+    "ReviewVersion", "Run", "RunCheckpoint", "RunWay", "SourceVideo", "TrackCorrectionRow", "TrackRow", "VerdictRow",
+    "Video", "WorkerHeartbeat",
 ]  # fmt: skip

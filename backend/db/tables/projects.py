@@ -1,21 +1,31 @@
 """Projects: which parts of storage they watch, and what they ask of every video there."""
 
-from sqlalchemy import CheckConstraint, ForeignKey, String, Text, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, String, Text, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from backend.db.tables.base import Base, CreatedAt, Id, Moment
+from backend.db.tables.models import ModelVersion
 
 
 class Project(Base):
+    """`model_version_id`: the version its runs are pinned to; None: they follow the champion of their profile."""
+
     __tablename__ = "projects"
+    __table_args__ = (CheckConstraint("control_share BETWEEN 0 AND 1", name="control_share"),)
 
     id: Mapped[Id]
     name: Mapped[str] = mapped_column(String(200), unique=True)
     priority: Mapped[int] = mapped_column(default=0)
     label_studio_project_id: Mapped[int | None]
+    model_version_id: Mapped[int | None] = mapped_column(ForeignKey("model_versions.id"))
+    #: Whether what corrections make of a result is sent to the labeling tool as a fresh prediction.
+    show_corrected: Mapped[bool] = mapped_column(server_default=text("false"))
+    #: The share of tasks that get no pre-annotation, to see what one is worth.
+    control_share: Mapped[float] = mapped_column(server_default="0")
     created_at: Mapped[CreatedAt]
 
+    model_version: Mapped[ModelVersion | None] = relationship()
     sources: Mapped[list["ProjectSource"]] = relationship(back_populates="project", order_by="ProjectSource.id")
     instructions: Mapped[list["Instruction"]] = relationship(back_populates="project", order_by="Instruction.id")
 

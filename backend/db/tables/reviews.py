@@ -7,6 +7,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from backend.db.tables.base import Base, CreatedAt, Id, Moment
+from backend.db.tables.corrected import CorrectedLayer
 from backend.db.tables.runs import Publication
 
 _CHANGES = "'untouched', 'edited', 'added', 'removed'"
@@ -58,8 +59,8 @@ class Review(Base):
 
 
 class ReviewVersion(Base):
-    """What the annotation said at one time; never changed. `raw`: whole, as it came; `problem`: why it can't be
-    read."""
+    """What the annotation said at one time; never changed. `raw`: whole, as it came; `context`: what the labeling
+    tool needs beside it to read it again; `problem`: why it can't be read."""
 
     __tablename__ = "review_versions"
     __table_args__ = (UniqueConstraint("review_id", "number"),)
@@ -74,10 +75,12 @@ class ReviewVersion(Base):
     skipped: Mapped[bool]
     accepted: Mapped[bool | None]
     raw: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    context: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     problem: Mapped[str | None] = mapped_column(Text)
 
     tracks: Mapped[list["TrackCorrectionRow"]] = relationship(order_by="TrackCorrectionRow.position", viewonly=True)
     masks: Mapped[list["MaskCorrectionRow"]] = relationship(order_by="MaskCorrectionRow.position", viewonly=True)
+    layer: Mapped[CorrectedLayer | None] = relationship(viewonly=True)
 
 
 class TrackCorrectionRow(Base):

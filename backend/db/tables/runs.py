@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from backend.db.tables.base import Base, CreatedAt, Id, Moment
+from backend.db.tables.checkpoints import RunWay
 from backend.db.tables.models import ModelVersion
 from backend.db.tables.projects import Instruction
 from backend.db.tables.videos import Video
@@ -28,6 +29,9 @@ _STATUSES = "'queued', 'running', 'succeeded', 'no_target', 'failed', 'quarantin
 class Run(Base):
     """One instruction × one video × one model version × one pipeline configuration.
 
+    A `shadow` is a challenger's beside the champion's: never published. Which version a run has is settled when it
+    is first claimed; from then on it is the one that made everything in the row.
+
     `fence` grows by one with each claim; every write of a worker is conditional on it. `attempt` is committed before
     the work begins, so that a job that kills its worker ends in quarantine. `dispatched_at` is when a message for it
     was (or will be) last sent: a queued run that nobody took long after that is sent again.
@@ -35,7 +39,9 @@ class Run(Base):
 
     __tablename__ = "runs"
     __table_args__ = (
-        UniqueConstraint("video_id", "instruction_id", "model_version_id", "config_digest", name="uq_runs_identity"),
+        UniqueConstraint(
+            "video_id", "instruction_id", "model_version_id", "config_digest", "shadow", name="uq_runs_identity"
+        ),
         CheckConstraint(f"status IN ({_STATUSES})", name="status"),
         CheckConstraint("status <> 'running' OR lease_expires_at IS NOT NULL", name="running_has_lease"),
         CheckConstraint("status <> 'failed' OR outcome_reason IS NOT NULL", name="failed_has_reason"),
@@ -49,6 +55,7 @@ class Run(Base):
     model_version_id: Mapped[int] = mapped_column(ForeignKey("model_versions.id"), index=True)
     config: Mapped[dict[str, Any]] = mapped_column(JSONB)
     config_digest: Mapped[str] = mapped_column(String(64))
+    shadow: Mapped[bool] = mapped_column(server_default="false")
     created_at: Mapped[CreatedAt]
 
     status: Mapped[str] = mapped_column(String(16), server_default="queued")
@@ -76,6 +83,7 @@ class Run(Base):
     keyframes: Mapped[list["KeyframeRow"]] = relationship(order_by="KeyframeRow.position", viewonly=True)
     tracks: Mapped[list["TrackRow"]] = relationship(order_by="TrackRow.index", viewonly=True)
     publications: Mapped[list["Publication"]] = relationship(viewonly=True)
+    ways: Mapped[list[RunWay]] = relationship(viewonly=True)
 
 
 class KeyframeRow(Base):
@@ -151,22 +159,30 @@ class MaskRow(Base):
 
 
 class Publication(Base):
-    """What was pushed where. `target` names the tool and its project, as `label_studio:<project id>`."""
+    """What was pushed where. `target` names the tool and its project, as `label_studio:<project id>`; `layer_id`: the
+    corrected layer that was pushed, null for the run's own result."""
 
     __tablename__ = "publications"
     __table_args__ = (
-        UniqueConstraint("run_id", "target"),
+        UniqueConstraint("run_id", "target", "layer_id", postgresql_nulls_not_distinct=True),
         CheckConstraint("state IN ('pending', 'published', 'failed')", name="state"),
     )
 
     id: Mapped[Id]
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
     target: Mapped[str] = mapped_column(String(200))
+    layer_id: Mapped[int | None] = mapped_column(
+        ForeignKey("corrected_layers.id", ondelete="CASCADE", use_alter=True), index=True
+    )
     state: Mapped[str] = mapped_column(String(16), server_default="pending", index=True)
-    task_id: Mapped[int | None] = mapped_column(BigInteger)
+    #: Only the task is made, without a prediction: what people do with nothing is what predictions are measured by.
+    control: Mapped[bool] = mapped_column(server_default=text("false"))
+    task_id: Mapped[int | None] = mapped_column(BigInteger, index=True)
     prediction_id: Mapped[int | None] = mapped_column(BigInteger)
     attempts: Mapped[int] = mapped_column(Integer, server_default="0")
     last_error: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[CreatedAt]
     dispatched_at: Mapped[Moment | None]
+    #: When it was first attempted; from then on something of it may be in the tool.
+    tried_at: Mapped[Moment | None]
     published_at: Mapped[Moment | None]

@@ -212,4 +212,6 @@ def test_every_operation_has_an_answer_model(client: TestClient) -> None:
     for path, operations in paths.items():
         for method, operation in operations.items():
             good = next(answer for status, answer in operation["responses"].items() if status.startswith("2"))
-            assert good["content"]["application/json"]["schema"], (method, path)
+            # A verdict's page is for people, all else for programs.
+            assert list(good["content"]) == (["text/html"] if path.endswith("/page") else ["application/json"])
+            assert path.endswith("/page") or good["content"]["application/json"]["schema"], (method, path)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from backend.domain.annotation import Box
 from backend.domain.errors import Misconfigured
-from backend.domain.masks import decode_mask
+from backend.domain.masks import decode_mask, iou
 from backend.profiles import load_profile
 from integrations.media.decode import iter_frames
 from integrations.media.probe import probe_video
@@ -19,7 +19,7 @@ from workers.pipeline.carrying import carry, spans_between
 from workers.pipeline.frame_store import FrameStore
 from workers.pipeline.group import Detection, propagate_group
 from workers.pipeline.linking import LinkedTrack, link
-from workers.pipeline.segmenter import BoxPrompt, Propagation, Segmenter, fill_holes
+from workers.pipeline.segmenter import BoxPrompt, MaskPrompt, Propagation, Segmenter, fill_holes
 from workers.shapeworld.world.queries import Kind
 
 pytestmark = pytest.mark.slow
@@ -60,15 +60,27 @@ def pixels(propagation: Propagation | LinkedTrack, frame_count: int) -> np.ndarr
     return np.stack([decode_mask(masks[f]) if f in masks else empty for f in range(frame_count)])
 
 
-def test_masks_agree_with_metas_predictor(
-    segmenter: Segmenter, frames: FrameStore, prompts: list[BoxPrompt], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def meta_sees(segmenter: Segmenter, frames: FrameStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Meta's predictor, asked for any clip, gets these frames."""
     import sam2.sam2_video_predictor as meta
 
     images = torch.from_numpy(frames.read(0, frames.frame_count).astype(np.float32)).permute(0, 3, 1, 2) / 255
     images = (images - segmenter._mean) / segmenter._std
     monkeypatch.setattr(meta, "load_video_frames", lambda **_: (images, SIZE[1], SIZE[0]))
     monkeypatch.setattr(meta, "tqdm", lambda iterable, **_: iterable)
+
+
+def metas_pixels(segmenter: Segmenter, state: object, frame_index: int, frame_count: int) -> np.ndarray:
+    theirs = np.zeros((frame_count, SIZE[1], SIZE[0]), bool)
+    for reverse in (False, True):
+        for found, _, logits in segmenter.model.propagate_in_video(state, frame_index, reverse=reverse):
+            theirs[found] = (logits[0, 0] > 0).numpy()
+    return theirs
+
+
+@pytest.mark.usefixtures("meta_sees")
+def test_masks_agree_with_metas_predictor(segmenter: Segmenter, frames: FrameStore, prompts: list[BoxPrompt]) -> None:
     ours = segmenter.propagate(frames, prompts, SIZE)
     agreement = []
     for prompt, propagation in zip(prompts, ours, strict=True):
@@ -77,16 +89,28 @@ def test_masks_agree_with_metas_predictor(
         segmenter.model.add_new_points_or_box(
             state, prompt.frame_index, obj_id=1, box=np.asarray([box.x1, box.y1, box.x2, box.y2], np.float32)
         )
-        theirs = np.zeros((frames.frame_count, SIZE[1], SIZE[0]), bool)
-        for reverse in (False, True):
-            for frame_index, _, logits in segmenter.model.propagate_in_video(
-                state, prompt.frame_index, reverse=reverse
-            ):
-                theirs[frame_index] = (logits[0, 0] > 0).numpy()
+        theirs = metas_pixels(segmenter, state, prompt.frame_index, frames.frame_count)
         assert theirs.any()
         agreement.append((theirs == pixels(propagation, frames.frame_count)).mean())
     # Without the forward pass' memories in reverse 0.99990 is left on this clip, with one memory too few 0.9993.
     assert min(agreement) >= 0.99995
+
+
+@pytest.mark.usefixtures("meta_sees")
+def test_a_mask_is_carried_as_metas_predictor_carries_it(
+    segmenter: Segmenter, frames: FrameStore, sample: Sample, prompts: list[BoxPrompt]
+) -> None:
+    """Beside a box of the same frame, which goes another way; in the source's size, which isn't the model's."""
+    truth = sample.target[prompts[1].frame_index]
+    mask, box = MaskPrompt(prompts[1].frame_index, truth), prompts[1]
+    [carried, beside] = segmenter.propagate(frames, [mask, box], SIZE)
+    state = segmenter.model.init_state("clip")
+    segmenter.model.add_new_mask(state, mask.frame_index, obj_id=1, mask=decode_mask(truth))
+    theirs = metas_pixels(segmenter, state, mask.frame_index, frames.frame_count)
+    assert (theirs == pixels(carried, frames.frame_count)).mean() >= 0.99995
+    assert iou(carried.masks[mask.frame_index], truth) > 0.95
+    [alone] = segmenter.propagate(frames, [box], SIZE)
+    assert (pixels(beside, frames.frame_count) == pixels(alone, frames.frame_count)).mean() >= 0.9999
 
 
 def test_one_pass_for_all_equals_a_pass_for_each(

@@ -16,13 +16,15 @@ class Prompt:
     """One user turn: `content` in order, each a text or the name of a medium; the media themselves beside it.
 
     `video`: (T, H, W, 3) uint8 RGB; `image`: (H, W, 3) uint8 RGB; `audio`: (samples,) float32 mono at the engine's
-    `sample_rate_hz`.
+    `sample_rate_hz`. `video_is_sized`: the frames have the size at which the model is shown them
+    (`media.smart_resized`), and are not to be resized again.
     """
 
     content: tuple[dict[str, str], ...]
     video: NDArray[Any] | None = None
     image: NDArray[Any] | None = None
     audio: NDArray[Any] | None = None
+    video_is_sized: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,10 @@ class Engine(Protocol):
     @property
     def sample_rate_hz(self) -> int:
         """The rate at which `Prompt.audio` must come."""
+
+    @property
+    def size_multiple_px(self) -> int:
+        """Sides of pictures are brought to multiples of it."""
 
     def generate(
         self,

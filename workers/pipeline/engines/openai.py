@@ -75,6 +75,10 @@ class OpenAIEngine:
     def sample_rate_hz(self) -> int:
         return media.SAMPLE_RATE_HZ
 
+    @property
+    def size_multiple_px(self) -> int:
+        return self._server.size_multiple_px
+
     def generate(
         self,
         prompts: Sequence[Prompt],
@@ -104,7 +108,9 @@ class OpenAIEngine:
         self, prompt: Prompt, min_pixels: int, max_pixels: int, max_new_tokens: int, fps: float | None
     ) -> Completion:
         bounds = {"multiple_px": self._server.size_multiple_px, "min_pixels": min_pixels, "max_pixels": max_pixels}
-        video = None if prompt.video is None else media.smart_resized(prompt.video, **bounds)
+        video = prompt.video
+        if video is not None and not prompt.video_is_sized:
+            video = media.smart_resized(video, **bounds)
         image = None if prompt.image is None else media.smart_resized(prompt.image[None], **bounds)
         request = {
             "model": self._server.model,

@@ -1,8 +1,6 @@
 """The Qwen2.5-Omni Thinker in this process: one model with its processor, generating greedily for one batch.
 
-The processor's defaults override what the checkpoint's own image and video processors say about sizes, so size, rate
-and sampling are passed with every call, and the number of media tokens is checked: transformers has dropped audio
-silently before.
+What it is shown is made by `presenting`, which training shares.
 """
 
 from collections.abc import Sequence
@@ -13,62 +11,39 @@ import torch
 from backend.profiles import Weights
 from workers.pipeline import torchvision_cpu
 from workers.pipeline.engines import Completion, Prompt
+from workers.pipeline.engines.presenting import load_processor, located, present
 
 torchvision_cpu.install()
 
-from transformers import (  # noqa: E402  (after torchvision was made importable)
-    Qwen2_5OmniProcessor,
-    Qwen2_5OmniThinkerForConditionalGeneration,
-)
+from transformers import Qwen2_5OmniThinkerForConditionalGeneration  # noqa: E402  (after it was made importable)
+
+
+def load_model(weights: Weights, dtype: str) -> Any:
+    """The Thinker on the CPU. Raises `Misconfigured` if the weights are not where they are said to be."""
+    source, options = located(weights)
+    # transformers' own annotations reject what its documentation shows, hence Any.
+    loader: Any = Qwen2_5OmniThinkerForConditionalGeneration
+    return loader.from_pretrained(source, dtype=getattr(torch, dtype), **options)
 
 
 class Thinker:
     def __init__(self, weights: Weights, dtype: str, device: str) -> None:
-        source = str(weights.path) if weights.source == "path" else weights.name
-        options: dict[str, Any] = {} if weights.source == "path" else {"revision": weights.revision or "main"}
         self.device = torch.device(device)
-        # transformers' own annotations reject what its documentation shows, hence Any.
-        self.processor: Any = Qwen2_5OmniProcessor.from_pretrained(source, **options)
-        self.processor.tokenizer.padding_side = "left"
-        loader: Any = Qwen2_5OmniThinkerForConditionalGeneration
-        self.model = loader.from_pretrained(source, dtype=getattr(torch, dtype), **options)
+        self.processor: Any = load_processor(weights)
+        self.model = load_model(weights, dtype)
         self.model.to(self.device).eval()
 
     @property
     def sample_rate_hz(self) -> int:
         return int(self.processor.feature_extractor.sampling_rate)
 
-    def _encode(self, prompts: Sequence[Prompt], min_pixels: int, max_pixels: int, fps: float | None) -> Any:
-        text = [
-            self.processor.apply_chat_template(
-                [{"role": "user", "content": list(p.content)}], tokenize=False, add_generation_prompt=True
-            )
-            for p in prompts
-        ]
-        size = {"shortest_edge": min_pixels, "longest_edge": max_pixels}
-        media: dict[str, Any] = {}
-        if videos := [torch.from_numpy(p.video).permute(0, 3, 1, 2) for p in prompts if p.video is not None]:
-            media |= {"videos": videos, "videos_kwargs": {"fps": fps, "do_sample_frames": False, "size": size}}
-        if images := [p.image for p in prompts if p.image is not None]:
-            media |= {"images": images, "images_kwargs": {"size": size}}
-        if audio := [p.audio for p in prompts if p.audio is not None]:
-            media["audio"] = audio
-        batch = self.processor(text=text, return_tensors="pt", padding=True, **media)
-        self._check_media_tokens(batch)
-        return batch
+    @property
+    def size_multiple_px(self) -> int:
+        pictures = self.processor.image_processor
+        return int(pictures.patch_size * pictures.merge_size)
 
-    def _check_media_tokens(self, batch: Any) -> None:
-        """The processor must have left a token for every piece of every medium, or the model would not perceive it."""
-        merge = self.processor.image_processor.merge_size**2
-        grids = {self.processor.video_token: "video_grid_thw", self.processor.image_token: "image_grid_thw"}
-        expected = {token: int(batch[grid].prod(-1).sum()) // merge for token, grid in grids.items() if grid in batch}
-        if "feature_attention_mask" in batch:
-            lengths = (batch["feature_attention_mask"].sum(-1) - 1) // 2 + 1
-            expected[self.processor.audio_token] = int(((lengths - 2) // 2 + 1).sum())
-        for token, count in expected.items():
-            found = int((batch["input_ids"] == self.processor.tokenizer.convert_tokens_to_ids(token)).sum())
-            if found != count:
-                raise RuntimeError(f"the processor made {found} {token} tokens for {count} pieces of media")
+    def _encode(self, prompts: Sequence[Prompt], min_pixels: int, max_pixels: int, fps: float | None) -> Any:
+        return present(self.processor, prompts, min_pixels=min_pixels, max_pixels=max_pixels, fps=fps)
 
     @torch.inference_mode()
     def generate(

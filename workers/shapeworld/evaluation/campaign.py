@@ -101,9 +101,11 @@ class Ledger:
 def run(
     profile: ModelProfile, settings: PipelineSettings, wanted: list[Case], *, parts: tuple[Part, ...] = tuple(Part),
     jobs: int = 1, ledger: Path | None = None, on_clip: Callable[[int], None] = lambda _: None,
+    digest: str | None = None,
 ) -> list[ClipScore]:  # fmt: skip
-    """The scores of all cases, in order; `jobs` processes, each with models of its own."""
-    book = Ledger(ledger, profile.digest, parts)
+    """The scores of all cases, in order; `jobs` processes, each with models of its own. `digest`: of the models, where
+    the profile's own is not theirs, because it says where on this machine they were fetched to."""
+    book = Ledger(ledger, digest or profile.digest, parts)
     missing = [case for case in wanted if case not in book.scores]
     for found in _measure(profile, settings, missing, parts, jobs):
         book.add(found)

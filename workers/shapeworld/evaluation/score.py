@@ -1,6 +1,5 @@
 """Scoring one clip: the pipeline as users run it, then SAM2 and System 2 each alone with true input."""
 
-import re
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from backend.domain.annotation import Mask
 from backend.domain.runs import Mode
 from integrations.media.decode import iter_frames
 from integrations.media.probe import probe_video
+from workers.evaluation.form import well_formed
 from workers.evaluation.metrics import similarity
 from workers.pipeline.frame_store import FrameStore
 from workers.pipeline.omni import OmniPipeline
@@ -22,7 +22,6 @@ from workers.shapeworld.world.make import Example, make_scene
 from workers.shapeworld.world.queries import Kind
 from workers.shapeworld.world.truth import Truth
 
-_WELL_FORMED = re.compile(r"\s*<think>.+</think>\s*<answer>.*</answer>\s*", re.S)
 #: A chosen frame shows the target if it shows at least this share of the target's largest area.
 _SHOWS = 0.2
 _HIT_IOU = 0.5
@@ -79,16 +78,10 @@ class _Answer:
         largest = max((mask.area for mask in target.values()), default=0)
         visible = [i in target and target[i].area >= _SHOWS * largest for i in self.frame_indices]
         return {
-            "well_formed": self._well_formed(),
+            "well_formed": well_formed(self.raw_output, self.warnings, bool(self.descriptions) or self.says_none),
             "described": self.says_none if absent else self.descriptions == {example.question.description},
             "keyframes_visible": tuple(visible) if target else (),
         }
-
-    def _well_formed(self) -> bool:
-        """In the asked form, nothing of it dropped; that there is no target may be the answer."""
-        dropped = any(warning.startswith("System 1's moment") for warning in self.warnings)
-        answered = bool(self.descriptions) or self.says_none
-        return bool(_WELL_FORMED.fullmatch(self.raw_output)) and answered and not dropped
 
 
 def _alone(

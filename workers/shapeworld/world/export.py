@@ -9,19 +9,17 @@ An expression has MeViS's `exp`, `obj_id` and `anno_id` (both empty where nothin
 `mode` and `description`. Every thing has an annotation, asked for or not.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import av
 
 from backend.domain.annotation import Mask
-from backend.domain.masks import as_coco, from_counts
+from integrations.exports.clips import frame_name
+from integrations.exports.mevis import MevisExpression, MevisVideo, read_mevis, write_mevis
 from workers.shapeworld.world.queries import Kind, Question
 from workers.shapeworld.world.scene import Scene
-from workers.shapeworld.world.truth import Truth
 from workers.shapeworld.world.video import write
 
 _JPEG_QUALITY = 2
@@ -54,45 +52,38 @@ def export(
     root: Path, clips: Iterable[tuple[str, Scene, Sequence[Question]]], side_px: int = 384, jpeg: bool = True
 ) -> None:
     """Render the clips (name, scene, questions) into `root`."""
-    videos: dict[str, Any] = {}
-    masks: dict[str, Any] = {}
     (root / "videos").mkdir(parents=True, exist_ok=True)
-    for number, (name, scene, questions) in enumerate(clips):
-        path = root / "videos" / f"{name}.mp4"
-        truth = write(scene, path, side_px)
-        if jpeg:
-            _write_jpegs(path, root / "JPEGImages" / name)
-        first = len(masks)
-        masks.update({str(first + i): _as_json(truth, i) for i in range(len(scene.things))})
-        videos[name] = {
-            "vid_id": number,
-            "frames": [f"{index:05d}" for index in range(truth.frame_count)],
-            "expressions": {str(i): _expression(question, first) for i, question in enumerate(questions)},
-        }
-    (root / "meta_expressions.json").write_text(json.dumps({"videos": videos}, indent=1))
-    (root / "mask_dict.json").write_text(json.dumps(masks))
+    write_mevis(root, (_render(root, *clip, side_px, jpeg) for clip in clips))
 
 
 def read_export(root: Path) -> list[ExportedVideo]:
     """What `export` wrote, or any MeViS set whose expressions carry our fields."""
-    meta = json.loads((root / "meta_expressions.json").read_text())
-    masks = json.loads((root / "mask_dict.json").read_text())
     return [
         ExportedVideo(
-            name,
-            root / "videos" / f"{name}.mp4",
-            tuple(video["frames"]),
-            tuple(_read_expression(expression, masks) for expression in video["expressions"].values()),
+            video.name,
+            root / "videos" / f"{video.name}.mp4",
+            video.frame_names,
+            tuple(_read_expression(one, video) for one in video.expressions),
         )
-        for name, video in meta["videos"].items()
+        for video in read_mevis(root)
     ]
 
 
-def _expression(question: Question, first_annotation: int) -> dict[str, object]:
+def _render(root: Path, name: str, scene: Scene, questions: Sequence[Question], side_px: int, jpeg: bool) -> MevisVideo:
+    path = root / "videos" / f"{name}.mp4"
+    truth = write(scene, path, side_px)
+    if jpeg:
+        _write_jpegs(path, root / "JPEGImages" / name)
+    return MevisVideo(
+        name,
+        tuple(frame_name(index) for index in range(truth.frame_count)),
+        tuple(truth.masks[thing] for thing in range(len(scene.things))),
+        tuple(MevisExpression(one.text, one.targets, _fields(one)) for one in questions),
+    )
+
+
+def _fields(question: Question) -> dict[str, object]:
     return {
-        "exp": question.text,
-        "obj_id": list(question.targets),
-        "anno_id": [first_annotation + target for target in question.targets],
         "kind": question.kind.value,
         "asked_kind": question.query.kind.value,
         "mode": question.mode,
@@ -100,24 +91,16 @@ def _expression(question: Question, first_annotation: int) -> dict[str, object]:
     }
 
 
-def _read_expression(expression: dict[str, Any], masks: dict[str, list[Any]]) -> Expression:
+def _read_expression(one: MevisExpression, video: MevisVideo) -> Expression:
     return Expression(
-        text=expression["exp"],
-        kind=Kind(expression["kind"]),
-        asked_kind=Kind(expression["asked_kind"]),
-        mode=expression["mode"],
-        description=expression["description"],
-        targets=tuple(expression["obj_id"]),
-        masks=tuple(tuple(_read_mask(rle) for rle in masks[str(number)]) for number in expression["anno_id"]),
+        text=one.text,
+        kind=Kind(one.more["kind"]),
+        asked_kind=Kind(one.more["asked_kind"]),
+        mode=one.more["mode"],
+        description=one.more["description"],
+        targets=tuple(one.more["obj_id"]),
+        masks=tuple(tuple(video.objects[target]) for target in one.targets),
     )
-
-
-def _read_mask(rle: dict[str, Any] | None) -> Mask | None:
-    return None if rle is None else from_counts(rle["counts"], *rle["size"])
-
-
-def _as_json(truth: Truth, thing: int) -> list[dict[str, object] | None]:
-    return [as_coco(mask) if mask.area else None for mask in truth.masks[thing]]
 
 
 def _write_jpegs(video: Path, folder: Path) -> None:
@@ -125,4 +108,4 @@ def _write_jpegs(video: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with av.open(str(video)) as container:
         for index, frame in enumerate(container.decode(video=0)):
-            frame.save(str(folder / f"{index:05d}.jpg"), qscale=_JPEG_QUALITY)
+            frame.save(str(folder / f"{frame_name(index)}.jpg"), qscale=_JPEG_QUALITY)

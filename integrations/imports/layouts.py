@@ -1,0 +1,101 @@
+"""Public sets of referring segmentation in their own layouts, read clip by clip.
+
+    mevis             meta_expressions.json, mask_dict.json, JPEGImages/<video>/<frame>.jpg
+    revos             the same, its expressions in meta_expressions_train_.json or meta_expressions_valid_.json, and its
+                      videos' folders beside the files or under JPEGImages/
+    ref-youtube-vos   <split>/JPEGImages/, <split>/Annotations/ (palette PNG), <split>/meta.json,
+                      meta_expressions/<split>/meta_expressions.json
+
+They are folders of pictures without times: the caller says how many frames a second they are.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from backend.domain.annotation import Mask
+from backend.domain.datasets import TruthObject
+from backend.domain.errors import BadInput
+from backend.domain.masks import encode_mask
+from backend.ports import PublicClip, PublicExpression
+from integrations.exports.mevis import MevisVideo, read_mevis
+from integrations.label_studio.config import DEFAULT_LABEL
+
+
+class PublicLayout(StrEnum):
+    MEVIS = "mevis"
+    REVOS = "revos"
+    REF_YOUTUBE_VOS = "ref-youtube-vos"
+
+
+def read_public(layout: PublicLayout, root: Path) -> Iterator[PublicClip]:
+    """The clips of a folder, in order of their names. Raises `BadInput` where something isn't as the layout has it."""
+    try:
+        yield from _mevis(root, layout) if layout is not PublicLayout.REF_YOUTUBE_VOS else _ref_youtube_vos(root)
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise BadInput(
+            f"{root} can't be read as {layout}: {type(error).__name__} {error}", code="bad_layout"
+        ) from error
+
+
+def _mevis(root: Path, layout: PublicLayout) -> Iterator[PublicClip]:
+    names = ["meta_expressions.json"]
+    if layout is PublicLayout.REVOS:
+        names = ["meta_expressions_train_.json", "meta_expressions_valid_.json", *names]
+    meta = next((name for name in names if (root / name).exists()), names[0])
+    for video in sorted(read_mevis(root, meta), key=lambda one: one.name):
+        pictures = _pictures(root, video)
+        yield PublicClip(
+            video.name,
+            pictures,
+            tuple(range(len(pictures))),
+            tuple(
+                PublicExpression(one.text, tuple(_object(DEFAULT_LABEL, video.objects[k]) for k in one.targets))
+                for one in video.expressions
+            ),
+        )
+
+
+def _pictures(root: Path, video: MevisVideo) -> tuple[Path, ...]:
+    folder = next((one for one in (root / "JPEGImages" / video.name, root / video.name) if one.is_dir()), None)
+    if folder is None:
+        raise BadInput(f"{root} has no pictures of video {video.name!r}", code="bad_layout")
+    if any(len(found) != len(video.frame_names) for found in video.objects):
+        raise BadInput(f"video {video.name!r} has another number of masks than of frames", code="bad_layout")
+    return tuple(folder / f"{name}.jpg" for name in video.frame_names)
+
+
+def _ref_youtube_vos(root: Path) -> Iterator[PublicClip]:
+    for meta in sorted(root.glob("meta_expressions/*/meta_expressions.json")):
+        split = root / meta.parent.name
+        videos = json.loads(meta.read_text())["videos"]
+        labels = json.loads((split / "meta.json").read_text())["videos"] if (split / "meta.json").exists() else {}
+        for name, video in sorted(videos.items()):
+            yield _painted_clip(split, name, video, labels.get(name, {}).get("objects", {}))
+
+
+def _painted_clip(split: Path, name: str, video: Any, labels: Any) -> PublicClip:
+    frames: list[str] = video["frames"]
+    painted = {
+        place: np.asarray(Image.open(path))
+        for place, frame in enumerate(frames)
+        if (path := split / "Annotations" / name / f"{frame}.png").exists()
+    }
+    expressions = []
+    for one in video["expressions"].values():
+        number = int(one["obj_id"])
+        masks = [encode_mask(painted[place] == number) if place in painted else None for place in range(len(frames))]
+        label = labels.get(str(number), {}).get("category", DEFAULT_LABEL)
+        expressions.append(PublicExpression(one["exp"], (_object(label, masks),)))
+    pictures = tuple(split / "JPEGImages" / name / f"{frame}.jpg" for frame in frames)
+    return PublicClip(name, pictures, tuple(sorted(painted)), tuple(expressions))
+
+
+def _object(label: str, found: Sequence[Mask | None]) -> TruthObject:
+    masks = {place: mask for place, mask in enumerate(found) if mask is not None and mask.area}
+    return TruthObject(label, {place: mask.box_xyxy_px for place, mask in masks.items()}, masks)
