@@ -53,7 +53,7 @@ def freeze(
 
     container = bootstrap()
     with container.transaction() as session:
-        found = None if parent is None else _named(session, parent)
+        found = None if parent is None else named(session, parent)
     asked: dict[str, Any] = {
         "projects": tuple(projects), "parent": None if found is None else found.digest, "replay_share": replay_share,
         "avs_share": avs_share, "max_per_annotator": max_per_annotator, "max_per_source": max_per_source,
@@ -84,7 +84,7 @@ def list_datasets(limit: Annotated[int, typer.Option(min=1)] = 50, as_json: AsJs
 def show(digest: Digest, as_json: AsJson = False) -> None:
     """What was asked for, and what came of it."""
     with bootstrap().transaction() as session:
-        _tell(_named(session, digest), as_json)
+        _tell(named(session, digest), as_json)
 
 
 @app.command()
@@ -98,7 +98,7 @@ def verify(
     container = bootstrap()
     store, settings = container.store, container.settings
     with container.transaction() as session:
-        dataset = _named(session, digest)
+        dataset = named(session, digest)
     if problems := dataset_files.problems(store, settings.storage, dataset, deep):
         raise BadInput("; ".join(problems), code="not_as_frozen")
     items = list(dataset_files.read_items(store, settings.storage, dataset, Split.TRAIN))
@@ -124,12 +124,31 @@ def export(
     container = bootstrap()
     store, storage = container.store, container.settings.storage
     with container.transaction() as session:
-        dataset = _named(session, digest)
+        dataset = named(session, digest)
     items = list(dataset_files.read_items(store, storage, dataset, Split(split)))
     media = container.settings.local.state_dir / "media"
     dataset_files.fetch_media(store, storage, items, media)
     written = export_items(items, media, folder, Options(layout, propagated, every, url_prefix))
     typer.echo(f"{written} items of {dataset.digest[:_SHOWN]} in {folder}, as {layout}.")
+
+
+@app.command()
+def fetch(
+    digest: Digest,
+    folder: Annotated[Path, typer.Argument(help="Where to; what is there already isn't fetched again.")],
+) -> None:
+    """Have a data set here, both sides with their videos, as `premask train run --items FOLDER` reads it; refused if
+    anything held out would be trained on."""
+    from backend.services import dataset_files, sources
+
+    container = bootstrap()
+    store, settings = container.store, container.settings
+    with container.transaction() as session:
+        dataset = named(session, digest)
+        to_train_on = list(dataset_files.read_items(store, settings.storage, dataset, Split.TRAIN))
+        sources.check_contamination(session, to_train_on, settings.datasets)
+    count = dataset_files.fetch(store, settings.storage, dataset, folder)
+    typer.echo(f"{count} items of {dataset.digest[:_SHOWN]} in {folder}.")
 
 
 @app.command("import")
@@ -151,7 +170,7 @@ def import_set(
     _tell(import_clips(bootstrap().workshop, bind_pictures, probe_video, clips, layout.value, called, rate), as_json)
 
 
-def _named(session: Session, digest: str) -> Dataset:
+def named(session: Session, digest: str) -> Dataset:
     """The data set of that digest. Raises `NotFound`, `BadInput`."""
     found = rows.newest(session) if digest == _LATEST else rows.get(session, digest)
     if found is None:

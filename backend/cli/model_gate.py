@@ -2,7 +2,9 @@
 
 import json
 import sys
-from contextlib import ExitStack
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,19 +14,24 @@ from backend.api.schemas.models import ModelVersionDetail
 from backend.bootstrap import Container, bootstrap
 from backend.cli.output import AsJson, print_json, print_table
 from backend.db.repositories import models as rows
+from backend.domain.datasets import DatasetItem, Split
 from backend.domain.errors import BadInput, ServiceUnavailable
 from backend.profiles import ModelProfile
 from backend.services import models, promotions
 
 if TYPE_CHECKING:
-    from workers.evaluation.gate import Verdict
-    from workers.evaluation.suites import Model
+    from workers.evaluation.gate import Role, Verdict
+    from workers.evaluation.suites import Model, Suite
 
 #: The gate measured the candidate and refused it; 1 is for what could not be done.
 REFUSED = 3
 
 Weights = Annotated[Path | None, typer.Option(help="A checkpoint: a folder or a file.")]
-SUITE_HELP = "shapeworld:SPLIT[:A:B[:KIND,…]], or a folder in the layout of MeViS; may be given more than once."
+SUITE_HELP = (
+    "dataset:DIGEST (what it holds out; if fresh, what is new of that), shapeworld:SPLIT[:A:B[:KIND,…]], or a folder "
+    "in the layout of MeViS; may be given more than once."
+)
+_DATASET = "dataset:"
 
 
 def add(
@@ -95,10 +102,12 @@ def gate(
     from workers.shapeworld.evaluation.suite import suite_of
 
     container = bootstrap()
-    suites = [
-        *(suite_of(text, Role.FRESH, jobs, ledgers) for text in fresh),
-        *(suite_of(text, Role.REGRESSION, jobs, ledgers) for text in regression),
-    ]
+
+    def suite(text: str, role: Role) -> "Suite":
+        of_dataset = text.startswith(_DATASET)
+        return _hold_out(container, text, role) if of_dataset else suite_of(text, role, jobs, ledgers)
+
+    suites = [*(suite(text, Role.FRESH) for text in fresh), *(suite(text, Role.REGRESSION) for text in regression)]
     with container.transaction() as session:
         candidate = rows.by_digest(session, digest)
         champion = promotions.leading(session, candidate.profile_name, container.profile)
@@ -116,6 +125,35 @@ def gate(
     _print(verdict, as_json)
     if not verdict.passed:
         raise typer.Exit(REFUSED)
+
+
+def _hold_out(container: Container, text: str, role: "Role") -> "Suite":
+    """What the named data set holds out, as a fresh suite only what is new in it; videos are fetched when they are
+    looked at."""
+    # They bring Arrow, which other commands needn't wait for.
+    from backend.cli.datasets import named
+    from backend.services import dataset_files
+    from workers.evaluation.gate import Role
+    from workers.evaluation.suites import holdout
+
+    store, storage = container.store, container.settings.storage
+    with container.transaction() as session:
+        dataset = named(session, text.removeprefix(_DATASET))
+    only_new = role is Role.FRESH
+    held_out = dataset_files.read_items(store, storage, dataset, Split.HOLDOUT)
+    items = [item for item in held_out if item.fresh or not only_new]
+
+    @contextmanager
+    def fetched(item: DatasetItem) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(prefix="premask-suite-") as folder:
+            dataset_files.fetch_media(store, storage, [item], Path(folder))
+            yield Path(folder) / item.media_sha256
+
+    name = f"{_DATASET}{dataset.digest[:12]}{', what is new' if only_new else ''}"
+    suite = holdout(name, role, items, fetched)
+    if not suite.items:
+        raise BadInput(f"{name}: nothing is held out whose masks people saw")
+    return suite
 
 
 def _kl_of(origin: dict[str, Any]) -> float | None:

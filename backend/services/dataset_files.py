@@ -58,6 +58,24 @@ def described(dataset: Dataset) -> dict[str, Any]:
 
 def read_items(store: ObjectStore, storage: StorageSettings, dataset: Dataset, split: Split) -> Iterator[DatasetItem]:
     """The items of a split. Raises `BadInput` where the manifest isn't the one that was frozen, `ObjectGone`."""
+    yield from read_manifest(_manifest(store, storage, dataset, split))
+
+
+def fetch(store: ObjectStore, storage: StorageSettings, dataset: Dataset, folder: Path) -> int:
+    """Have the data set in the folder: `train.parquet`, `holdout.parquet` and the videos as `media/<sha256>`; what is
+    there isn't fetched again. The number of items. Raises as `read_items` and `fetch_media`."""
+    count = 0
+    for split in SPLITS:
+        body = _manifest(store, storage, dataset, split)
+        items = list(read_manifest(body))
+        fetch_media(store, storage, items, folder / "media")
+        # Last: a folder with its manifests is whole.
+        (folder / f"{split.value}.parquet").write_bytes(body)
+        count += len(items)
+    return count
+
+
+def _manifest(store: ObjectStore, storage: StorageSettings, dataset: Dataset, split: Split) -> bytes:
     said = dataset.files[split.value]
     with tempfile.TemporaryDirectory(prefix="premask-manifest-") as folder:
         path = Path(folder) / "manifest"
@@ -68,7 +86,7 @@ def read_items(store: ObjectStore, storage: StorageSettings, dataset: Dataset, s
             f"s3://{storage.artifact_bucket}/{said['key']} is not what was frozen: its SHA-256 is another",
             code="manifest_changed",
         )
-    yield from read_manifest(body)
+    return body
 
 
 def fetch_media(store: ObjectStore, storage: StorageSettings, items: Iterable[DatasetItem], folder: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from backend.domain import masks as rle
 from backend.domain.annotation import Annotation, Mask, VideoProbe
+from backend.domain.datasets import DatasetItem
 from backend.domain.runs import Mode
 from backend.ports import AnnotationPipeline
 from backend.profiles import ModelProfile
@@ -123,38 +124,8 @@ def _well_formed(annotation: Annotation) -> bool:
     return well_formed(annotation.raw_output, annotation.warnings, answered)
 
 
-class TrueObject(Protocol):
-    @property
-    def masks(self) -> Mapping[int, Mask]: ...
-
-
-class HeldOutItem(Protocol):
-    """What of a data set's item is needed: see `backend.domain.datasets`."""
-
-    @property
-    def item_id(self) -> str: ...
-
-    @property
-    def source_id(self) -> str: ...
-
-    @property
-    def instruction(self) -> str: ...
-
-    @property
-    def mode(self) -> Mode: ...
-
-    @property
-    def objects(self) -> Sequence[TrueObject]: ...
-
-    @property
-    def mask_frames(self) -> tuple[int, ...]: ...
-
-    @property
-    def probe(self) -> VideoProbe: ...
-
-
 def holdout(
-    name: str, role: Role, items: Iterable[HeldOutItem], fetch: Callable[[HeldOutItem], AbstractContextManager[Path]]
+    name: str, role: Role, items: Iterable[DatasetItem], fetch: Callable[[DatasetItem], AbstractContextManager[Path]]
 ) -> ItemSuite:
     """A suite of held-out items of a data set, grouped by mode.
 
@@ -164,7 +135,7 @@ def holdout(
     return ItemSuite(name, role, tuple(_held_out(item, fetch) for item in items if item.mask_frames))
 
 
-def _held_out(item: HeldOutItem, fetch: Callable[[HeldOutItem], AbstractContextManager[Path]]) -> Item:
+def _held_out(item: DatasetItem, fetch: Callable[[DatasetItem], AbstractContextManager[Path]]) -> Item:
     truth = {}
     for frame_index in item.mask_frames:
         masks = [mask for one in item.objects if (mask := one.masks.get(frame_index)) is not None]

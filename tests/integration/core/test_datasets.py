@@ -21,6 +21,8 @@ from typer.testing import CliRunner
 from backend.api.app import create_app
 from backend.bootstrap import Container
 from backend.cli import datasets as command
+from backend.cli.model_gate import _hold_out
+from backend.cli.train import _items
 from backend.db.repositories import datasets as repository
 from backend.db.tables import Dataset, SourceVideo
 from backend.domain.annotation import Box, VideoProbe
@@ -30,7 +32,7 @@ from backend.domain.holdout import side_of
 from backend.services import dataset_files, datasets, sources
 from backend.services.manifests import write_manifest
 from backend.services.selection import FreezeQuery
-from backend.settings import DatasetSettings
+from backend.settings import DatasetSettings, TrainingSettings
 from integrations.s3.store import make_client
 from tests.conftest import S3
 from tests.factories import public_sets
@@ -45,6 +47,8 @@ from tests.factories.reviewed import (
     without_track,
     write_scene,
 )
+from workers.evaluation.gate import Role
+from workers.evaluation.suites import ItemSuite
 
 pytestmark = pytest.mark.stack
 
@@ -314,6 +318,43 @@ def test_held_out_videos_and_their_twins_are_never_trained_on(
         project.review(project.video(f"copy-{seed}", copy)[0])
     both = {split: sorted(found * 2) for split, found in chosen.items()}
     assert sides(container, freeze(container)) == both
+    container.close()
+
+
+def test_a_fetched_data_set_is_trained_on_and_its_hold_out_measured(
+    database_url: str, s3: S3, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the readers of `premask train run --items FOLDER` and `premask models gate --fresh dataset:DIGEST`."""
+    container = make_container(database_url, s3, prefix, holdout_share=0.5)
+    project = ReviewedProject(container, prefix, tmp_path).create("the cup")
+    scenes, dataset = iter(range(100)), None
+    while dataset is None or 0 in (len(items(container, dataset, split)) for split in dataset_files.SPLITS):
+        project.review(project.scene(next(scenes))[0])
+        dataset = freeze(container)
+    monkeypatch.setattr(command, "bootstrap", lambda: container)
+    folder = tmp_path / "fetched"
+    for _ in range(2):
+        told = CliRunner().invoke(command.app, ["fetch", "latest", str(folder)], catch_exceptions=False).stdout
+        assert f"items of {dataset.digest[:12]}" in told
+    source, held_out = _items(str(folder), TrainingSettings(), None, None)
+    assert len(held_out) == len(items(container, dataset, Split.HOLDOUT))
+    assert source.draw(0).footage.frame_count == FRAMES
+    suite = _hold_out(container, f"dataset:{dataset.digest[:8]}", Role.FRESH)
+    assert suite.name == f"dataset:{dataset.digest[:12]}, what is new"
+    assert isinstance(suite, ItemSuite)
+    assert len(suite.items) == len(held_out)
+    assert suite.items[0].frames == PAGES
+    with suite.items[0].open() as path:
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == suite.items[0].source_id
+    assert not path.exists()
+    project.review(project.scene(next(scenes))[0])
+    old = freeze(container, FreezeQuery(projects=("cups",), parent=dataset.digest, replay_share=0.5))
+    if not any(item.fresh for item in items(container, old, Split.HOLDOUT)):
+        with pytest.raises(BadInput, match="what is new: nothing is held out"):
+            _hold_out(container, f"dataset:{old.digest}", Role.FRESH)
+    both = _hold_out(container, f"dataset:{old.digest}", Role.REGRESSION)
+    assert isinstance(both, ItemSuite)
+    assert len(both.items) == len(items(container, old, Split.HOLDOUT))
     container.close()
 
 
