@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -40,9 +39,8 @@ def annotate(
     # What can't be annotated is said before seconds, or minutes, go into loading the models.
     models.check_instruction(instruction)
     probe = probe_video(video, settings.pipeline)
-    # Loading bars and notices of the libraries would stand in the way of the one object or line that is asked for.
+    # Notices of the libraries would stand in the way of the one object or line that is asked for.
     logging.disable(logging.WARNING)
-    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     from workers.pipeline.omni import load_pipeline
 
     worker = settings.worker

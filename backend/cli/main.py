@@ -62,6 +62,8 @@ app = typer.Typer(
 @app.callback()
 def premask(context: typer.Context) -> None:
     """Watches object storage for new videos and has their annotations waiting in Label Studio."""
+    # Loading bars of the libraries would stand between the lines that are asked for.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if context.invoked_subcommand not in STAND_ALONE and "PREMASK__DATABASE__URL" not in os.environ:
         _adopt_running_stack()
 

@@ -74,8 +74,7 @@ def run(
 
 
 def _quieten() -> None:
-    """Loading bars and notices of the libraries would stand between the lines that are asked for."""
-    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    """Notices of the libraries would stand between the lines that are asked for."""
     logging.getLogger("transformers").setLevel(logging.ERROR)
 
 

@@ -118,10 +118,11 @@ class MlflowRegistry:
     def _connect(self) -> Any:
         # Before MLflow is imported: nothing of what we do is to be told to anybody.
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
-        logging.getLogger("alembic.runtime").setLevel(logging.WARNING)
         from mlflow import MlflowClient
 
+        # After the import, which sets them to tell of every table.
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        logging.getLogger("alembic.runtime").setLevel(logging.WARNING)
         url = make_url(self._url)
         engine = create_engine(url)
         try:

@@ -95,7 +95,7 @@ def published_run(container: Container, path: Path, annotation: Annotation, pref
 def correct(container: Container, pipeline: object, layer_id: int, monkeypatch: Any) -> None:
     """The worker's task, in this process, over that container and those models."""
     monkeypatch.setitem(process._containers, os.getpid(), container)
-    monkeypatch.setattr(models, "present", lambda _: pipeline)
+    monkeypatch.setattr(models, "pipeline_of", lambda *_: pipeline)
     task.correct.run(layer_id)
 
 

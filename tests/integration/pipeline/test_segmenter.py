@@ -47,11 +47,14 @@ def frames(segmenter: Segmenter, sample: Sample) -> Iterator[FrameStore]:
 
 @pytest.fixture(scope="module")
 def prompts(sample: Sample) -> list[BoxPrompt]:
-    """True boxes of the target on three frames, and a box of something else beside one of them."""
+    """True boxes of the target on three frames, and that of another thing beside one of them."""
     visible = sorted(sample.target)
     picked = [visible[2], visible[len(visible) // 2], visible[-3]]
     boxes = [BoxPrompt(f, sample.target[f].box_xyxy_px) for f in picked]
-    return [*boxes, BoxPrompt(picked[1], Box(10, 20, 90, 100))]
+    [target] = sample.example.question.targets
+    others = (sample.truth.box(thing, picked[1]) for thing in range(len(sample.truth.masks)) if thing != target)
+    other = next(box for box in others if box is not None)
+    return [*boxes, BoxPrompt(picked[1], other)]
 
 
 def pixels(propagation: Propagation | LinkedTrack, frame_count: int) -> np.ndarray:
