@@ -121,7 +121,7 @@ def _scatter(suite: SuiteFigures) -> str:
             xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="champion, J&F", ylabel="candidate, J&F", aspect="equal"
         )
         better, worse = (sum(sign * (a - b) > 0 for b, a in zip(before, after, strict=True)) for sign in (1, -1))
-        axes.set_title(f"{suite.name}: {better} better, {worse} worse of {len(before)}", fontsize=9, loc="left")
+        axes.set_title(f"{suite.name}\n{better} better, {worse} worse of {len(before)}", fontsize=9, loc="left")
         return _svg(figure)
 
 
