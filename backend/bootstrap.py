@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from backend.db.session import SessionFactory, make_engine, make_session_factory, session_scope
 from backend.domain.errors import PremaskError
-from backend.ports import LabelingTool, ModelRegistry
+from backend.ports import LabelingTool, ModelRegistry, Notifier
 from backend.profiles import ModelProfile, load_profile
 from backend.services import outbox
 from backend.services.ingest import RunSpec
@@ -24,6 +24,7 @@ from integrations.broker.celery import CeleryQueue
 from integrations.label_studio.reader import LabelStudioReader
 from integrations.label_studio.tool import LabelStudioTool
 from integrations.mlflow.registry import MlflowRegistry
+from integrations.notices.sender import Sender
 from integrations.s3.store import S3ObjectStore
 
 if TYPE_CHECKING:
@@ -67,6 +68,10 @@ class Container:
         if not self.settings.registry.enabled:
             return None
         return MlflowRegistry(self.settings.registry, self.settings.database, self.settings.storage)
+
+    @cached_property
+    def notifier(self) -> Notifier:
+        return Sender(self.settings.retraining)
 
     @cached_property
     def weights(self) -> WeightsCache:

@@ -192,6 +192,21 @@ class JobQueue(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that people asked to be told. `body`: the same for programs, JSON's types."""
+
+    title: str
+    text: str
+    body: Mapping[str, Any]
+
+
+class Notifier(Protocol):
+    def send(self, address: str, notice: Notice) -> None:
+        """`address`: `https://…`, `http://…` or `mailto:…`. Raises `ServiceUnavailable` where it may succeed later,
+        `BadInput` where it won't, `Misconfigured` where no mail can be sent from here."""
+
+
+@dataclass(frozen=True, slots=True)
 class RegisteredVersion:
     """A model version as a registry shows it. `source_uri`: where its weights or its profile lie; `tags`: whatever else
     a person may look for."""

@@ -172,6 +172,8 @@ class TrainingSettings(Group):
 
     seed: int = 0
     steps: int = Field(500, ge=1)
+    #: After so many minutes, those of an earlier process not counted, no further step is begun.
+    minutes_max: float | None = Field(None, gt=0)
     group_size: int = Field(8, ge=2, description="G: completions of one prompt")
     prompts_per_step: int = Field(8, ge=1, description="groups of one update, over all processes")
     micro_batch: int = Field(8, ge=1, description="completions of one forward and backward pass")
@@ -208,6 +210,23 @@ class TrainingSettings(Group):
     reward_token: SecretStr | None = None
     reward_timeout_s: float = Field(120.0, gt=0)
     guards: GuardSettings = GuardSettings()
+
+
+class RetrainingSettings(Group):
+    """The learning loop (docs/retraining.md): what is the machine's matter; the rest is each schedule's."""
+
+    look_interval_s: float = Field(15.0, gt=0, description="how often it is looked for schedules that are due")
+    dir: Path | None = Field(None, description="where trainings lie while they go on; None: beside scratch")
+    min_free_gib: float = Field(5.0, ge=0, description="disk left there; a retraining that would take it ends")
+    #: Put before the training's own command, `["accelerate", "launch", "--num_processes", "8"]`.
+    launch: tuple[str, ...] = ()
+    #: Where mail goes out: `smtp://user:password@host:587` (STARTTLS) or `smtps://…`; None: none is sent.
+    smtp_url: SecretStr | None = None
+    mail_from: str = "premask@localhost"
+    #: Sent with each webhook, as `Authorization: Bearer …`.
+    webhook_token: SecretStr | None = None
+    notice_timeout_s: float = Field(15.0, gt=0)
+    notice_attempts: int = Field(8, ge=1, description="after so many one who can't be reached is told no more")
 
 
 class RegistrySettings(Group):
@@ -267,6 +286,7 @@ class Settings(BaseSettings):
     datasets: DatasetSettings = DatasetSettings()
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
+    retraining: RetrainingSettings = RetrainingSettings()
     gate: GateSettings = GateSettings()
     registry: RegistrySettings = RegistrySettings()
     api: ApiSettings = ApiSettings()

@@ -20,11 +20,13 @@ from workers.task import PremaskTask
 log = logging.getLogger(__name__)
 settings = get_settings()
 
+_TASKS = ("videos", "runs", "reviews", "corrected", "retraining", "maintenance")
+
 app = make_celery(settings.broker)
 app.set_default()
 app.Task = PremaskTask
 app.conf.update(
-    include=[f"workers.tasks.{module}" for module in ("videos", "runs", "reviews", "corrected", "maintenance")],
+    include=[f"workers.tasks.{module}" for module in _TASKS],
     beat_schedule={
         name: {
             "task": f"maintenance.{name}",
@@ -37,6 +39,7 @@ app.conf.update(
             "reap": settings.worker.reap_interval_s,
             "reconcile": settings.ingest.reconcile_interval_s,
             "poll_reviews": settings.label_studio.poll_interval_s,
+            "open_retrainings": settings.retraining.look_interval_s,
             "prune": 3600.0,
         }.items()
     },

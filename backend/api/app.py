@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, FastAPI
 
 from backend.api import errors
 from backend.api.deps import require_api_key
-from backend.api.routes import datasets, events, health, layers, models, projects, reviews, runs, videos
+from backend.api.routes import datasets, events, health, layers, models, projects, retraining, reviews, runs, videos
 from backend.bootstrap import Container, bootstrap
 from backend.logs import configure_logging
 
@@ -31,7 +31,7 @@ def create_app(container: Container | None = None) -> FastAPI:
     app.include_router(health.router)
     v1 = APIRouter(prefix="/api/v1")
     v1.include_router(events.router)
-    nouns = (projects, videos, runs, reviews, layers, datasets, models)
+    nouns = (projects, videos, runs, reviews, layers, datasets, models, retraining)
     for router in (noun.router for noun in nouns):
         v1.include_router(router, dependencies=[Depends(require_api_key)])
     app.include_router(v1)

@@ -35,7 +35,7 @@ app = typer.Typer()
 _WELL = {"ok", "not_connected"}
 #: Workers write a sign of life every two seconds.
 ALIVE_WITHIN_S = 15.0
-STARTED_BY_UP = {"database", "schema", "broker", "storage", "label-studio", "worker-gpu", "worker-io"}
+STARTED_BY_UP = {"database", "schema", "broker", "storage", "label-studio", "worker-gpu", "worker-io", "worker-train"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -76,6 +76,7 @@ class Doctor:
             "labeling-projects": self.labeling_projects,
             "worker-gpu": lambda: self.worker("gpu"),
             "worker-io": lambda: self.worker("io"),
+            "worker-train": lambda: self.worker("train"),
             "browser": self.browser,
         }
 

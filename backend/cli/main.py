@@ -26,6 +26,7 @@ COMMANDS = {
     "datasets": "Freeze what was reviewed; show, check and export data sets.",
     "models": "Model versions: who answers, who may, and who did.",
     "shapeworld": "The proving ground: measure the models on clips with known truth.",
+    "retrain": "Learn from what people corrected: by schedule, or now.",
     "train": "Retrain System 1 by GRPO, and serve the rewards for it.",
     "db": "The database's schema: upgrade, check.",
     "doctor": "Check this installation and say what is missing.",

@@ -44,6 +44,9 @@ def run(
         Path | None, typer.Option(help="TOML file with [training] and [reward], over the settings.")
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Updates.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="End after the step that is under way then; what was learned is kept.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of the draws and of the sampling.")] = None,
     kind: Annotated[list[str] | None, typer.Option(help="shapeworld: only this kind; may be repeated.")] = None,
     level: Annotated[list[str] | None, typer.Option(help="shapeworld: only this level; may be repeated.")] = None,
@@ -51,7 +54,7 @@ def run(
 ) -> None:
     """Train: metrics.jsonl while it goes on; at the end verdict.json and, unless a guard stopped it, checkpoint/."""
     _quieten()
-    training, weights = _settings(config, {"steps": steps, "seed": seed})
+    training, weights = _settings(config, {"steps": steps, "seed": seed, "minutes_max": minutes})
     models = _with_base(load_profile(profile or get_settings().model.profile), base)
     source, held_out = _items(items, training, kind, level)
     from workers.learning.run import train as run_training

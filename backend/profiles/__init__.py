@@ -200,7 +200,7 @@ class ModelProfile(_Part):
 
 
 def load_profile(name_or_path: str) -> ModelProfile:
-    """The profile of that name, or the one in the TOML file at that path. Raises `Misconfigured`."""
+    """The profile of that name, or the one in the TOML (or JSON) file at that path. Raises `Misconfigured`."""
     path = PROFILES_DIR / f"{name_or_path}.toml"
     if not path.is_file():
         path = Path(name_or_path)
@@ -208,6 +208,8 @@ def load_profile(name_or_path: str) -> ModelProfile:
         known = ", ".join(sorted(p.stem for p in PROFILES_DIR.glob("*.toml")))
         raise Misconfigured(f"there is no model profile {name_or_path!r}; known: {known}, or the path of a TOML file")
     try:
+        if path.suffix == ".json":
+            return ModelProfile.model_validate_json(path.read_text())
         return ModelProfile.model_validate(tomllib.loads(path.read_text()))
     except (tomllib.TOMLDecodeError, ValidationError) as error:
         raise Misconfigured(f"model profile {path}: {error}") from error

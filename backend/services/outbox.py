@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from backend.db.repositories import outbox as repository
 from backend.db.session import SessionFactory, session_scope
-from backend.db.tables import CorrectedLayer, Publication, Run, Video
+from backend.db.tables import CorrectedLayer, Publication, Retraining, RetrainingNotice, Run, Video
 from backend.domain.errors import ServiceUnavailable
 from backend.ports import JobQueue
 
@@ -21,12 +21,15 @@ log = logging.getLogger(__name__)
 
 GPU_QUEUE = "gpu"
 IO_QUEUE = "io"
+TRAIN_QUEUE = "train"
 PROBE_TASK = "videos.probe"
 ANNOTATE_TASK = "runs.annotate"
 PUBLISH_TASK = "runs.publish"
 COLLECT_TASK = "reviews.collect"
 POLL_TASK = "reviews.poll"
 CORRECT_TASK = "reviews.correct"
+RETRAIN_TASK = "retraining.retrain"
+NOTIFY_TASK = "retraining.notify"
 
 #: Sent messages are kept this long for the operator to look at.
 KEEP_SENT_S = 86_400.0
@@ -79,6 +82,19 @@ def dispatch_correction(session: Session, layer: CorrectedLayer, delay_s: float 
     layer.dispatched_at = func.clock_timestamp() + timedelta(seconds=delay_s)
     session.flush()
     enqueue(session, CORRECT_TASK, GPU_QUEUE, {"layer_id": layer.id}, delay_s)
+
+
+def dispatch_retraining(session: Session, retraining: Retraining, delay_s: float = 0.0) -> None:
+    retraining.dispatched_at = func.clock_timestamp() + timedelta(seconds=delay_s)
+    session.flush()
+    enqueue(session, RETRAIN_TASK, TRAIN_QUEUE, {"retraining_id": retraining.id}, delay_s)
+
+
+def dispatch_notice(session: Session, notice: RetrainingNotice, delay_s: float = 0.0) -> None:
+    """Have somebody told how a retraining ended."""
+    notice.dispatched_at = func.clock_timestamp() + timedelta(seconds=delay_s)
+    session.flush()
+    enqueue(session, NOTIFY_TASK, IO_QUEUE, {"notice_id": notice.id}, delay_s)
 
 
 def relay(factory: SessionFactory, queue: JobQueue, ids: Sequence[int] | None = None) -> int:

@@ -14,7 +14,7 @@ from kombu.exceptions import OperationalError
 from backend.domain.errors import ServiceUnavailable
 from backend.settings import BrokerSettings
 
-QUEUES = ("gpu", "io")
+QUEUES = ("gpu", "io", "train")
 
 
 def make_celery(settings: BrokerSettings) -> Celery:

@@ -1,4 +1,4 @@
-"""Our own processes as local services: API, GPU worker, io worker and beat; the commands of docker-compose.yml."""
+"""Our own processes as local services: API, the workers of each queue, and beat; the commands of docker-compose.yml."""
 
 import functools
 import signal
@@ -75,6 +75,7 @@ def services(state: StateDir, port: int, database_url: str, environment: Mapping
         ),
         worker("gpu", "-P", "prefork", "-c", "1"),
         worker("io", "-P", "threads", "-c", "4"),
+        worker("train", "-P", "prefork", "-c", "1"),
         make("beat", beat_command(state.folder("beat") / "schedule"), state.log("beat")),
     ]
 

@@ -58,14 +58,14 @@ class Service:
             "env": {**os.environ, **self.environment},
             "cwd": self.folder,
             "start_new_session": True,
-            "preexec_fn": _die_with_parent(self.orphan_signal),
+            "preexec_fn": die_with_parent(self.orphan_signal),
         }
         if self.account is not None:
             arguments |= {"user": self.account.uid, "group": self.account.gid, "extra_groups": []}
         return arguments
 
 
-def _die_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
+def die_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl

@@ -41,11 +41,12 @@ def test_compose_schema() -> None:
 
 def test_the_processes_are_those_of_premask_up() -> None:
     assert set(SERVICES) == {
-        "postgres", "valkey", "seaweedfs", "label-studio", "migrate", "api", "worker-gpu", "worker-io", "beat"
+        "postgres", "valkey", "seaweedfs", "label-studio", "migrate", "api", "worker-gpu", "worker-train", "worker-io",
+        "beat",
     }  # fmt: skip
-    assert set(OURS) == {"migrate", "api", "worker-gpu", "worker-io", "beat"}
+    assert set(OURS) == {"migrate", "api", "worker-gpu", "worker-train", "worker-io", "beat"}
     gpu = yaml.safe_load((ROOT / "docker-compose.gpu.yml").read_text())
-    assert set(gpu["services"]) == {"worker-gpu"}
+    assert set(gpu["services"]) == {"worker-gpu", "worker-train"}
 
 
 @pytest.mark.parametrize("name", sorted(OURS))
@@ -92,7 +93,11 @@ def generic(words: Any) -> list[str]:
 
 
 def test_the_commands_are_those_of_premask_up() -> None:
-    workers = {"gpu": ("-P", "prefork", "-c", "1"), "io": ("-P", "threads", "-c", "4")}
+    workers = {
+        "gpu": ("-P", "prefork", "-c", "1"),
+        "io": ("-P", "threads", "-c", "4"),
+        "train": ("-P", "prefork", "-c", "1"),
+    }
     for queue, pool in workers.items():
         assert generic(SERVICES[f"worker-{queue}"]["command"]) == generic(local_app.worker_command(queue, *pool))
     assert generic(SERVICES["api"]["command"]) == generic(local_app.api_command("127.0.0.1", 8000))

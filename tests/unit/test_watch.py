@@ -22,9 +22,12 @@ def watch(path: Path, said: list[str] | None = None) -> Watch:
     return Watch(path, GuardSettings(window=2), 2, evaluate, (said if said is not None else []).append)
 
 
+def going_on() -> SimpleNamespace:
+    return SimpleNamespace(should_training_stop=False)
+
+
 def log(watching: Watch, step: int, **logs: Any) -> Any:
-    control = SimpleNamespace(should_training_stop=False)
-    return watching.on_log(None, state(step), control, {"loss": 0.1, "reward": 2.0, "entropy": 0.5, **logs})
+    return watching.on_log(None, state(step), going_on(), {"loss": 0.1, "reward": 2.0, "entropy": 0.5, **logs})
 
 
 def test_a_row_each_step_and_each_evaluation_and_what_a_kill_left_is_cut(tmp_path: Path) -> None:
@@ -32,7 +35,7 @@ def test_a_row_each_step_and_each_evaluation_and_what_a_kill_left_is_cut(tmp_pat
     first = watch(path, said)
     first.on_train_begin(None, state(0))
     for step in (1, 2, 3):
-        first.on_step_end(None, state(step))
+        assert not first.on_step_end(None, state(step), going_on()).should_training_stop
         log(first, step, **{"parts/masks": 0.7, "frac_reward_zero_std": 0.25})
     with path.open("a") as file:
         file.write('{"step": 4, "rew')
@@ -55,6 +58,12 @@ def test_a_row_each_step_and_each_evaluation_and_what_a_kill_left_is_cut(tmp_pat
     again.on_train_begin(None, state(2))
     assert len(again.held_out) == 2, "measured before"
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [0, 1, 2, 2]
+
+
+def test_out_of_time_it_is_measured_once_more_and_ends(tmp_path: Path) -> None:
+    watching = Watch(tmp_path / "metrics.jsonl", GuardSettings(), 100, lambda: {"score": 0.5}, print, seconds_max=0)
+    assert watching.on_step_end(None, state(1), going_on()).should_training_stop
+    assert [row["step"] for row in watching.held_out] == [1]
 
 
 def test_a_guard_stops_the_training_and_stays_said(tmp_path: Path) -> None:

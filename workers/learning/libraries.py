@@ -10,7 +10,7 @@ torchvision_cpu.install()
 import transformers  # noqa: E402  (after torchvision was made importable)
 import trl.models  # noqa: E402  (as above)
 from accelerate import PartialState  # noqa: E402  (as above)
-from accelerate.utils import DistributedType, gather_object  # noqa: E402  (as above)
+from accelerate.utils import DistributedType, broadcast_object_list, gather_object  # noqa: E402  (as above)
 from datasets import Dataset  # noqa: E402  (as above)
 from peft import LoraConfig  # noqa: E402  (as above)
 from transformers import LogitsProcessor, PrinterCallback, TemperatureLogitsWarper, TopPLogitsWarper  # noqa: E402  (as above)
@@ -28,5 +28,5 @@ unwrap_model_for_generation: Any = _trl.models.unwrap_model_for_generation
 __all__ = [
     "BaseModelOutputWithPooling", "Dataset", "DistributedType", "GRPOConfig", "GRPOTrainer", "GenerationConfig",
     "LogitsProcessor", "LoraConfig", "PartialState", "PrinterCallback", "TemperatureLogitsWarper", "TopPLogitsWarper",
-    "TrainerCallback", "gather_object", "unwrap_model_for_generation",
+    "TrainerCallback", "broadcast_object_list", "gather_object", "unwrap_model_for_generation",
 ]  # fmt: skip

@@ -90,7 +90,8 @@ def train(
         share = held_out_items[: settings.held_out_items][processes.process_index :: processes.num_processes]
         return held_out.figures(held_out.measure(trainer, _one_by_one(preparer, share, settings.loaders), measuring))
 
-    watch = Watch(folder / "metrics.jsonl", settings.guards, settings.evaluate_every_steps, evaluate, say)
+    seconds_max = None if settings.minutes_max is None else 60 * settings.minutes_max
+    watch = Watch(folder / "metrics.jsonl", settings.guards, settings.evaluate_every_steps, evaluate, say, seconds_max)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(watch)
     last = _last_state(folder)
@@ -143,7 +144,7 @@ def _asked(
     profile: ModelProfile, source: ItemSource, settings: TrainingSettings, weights: RewardSettings
 ) -> dict[str, Any]:
     """What makes a training the one it is. Where System 2 and SAM2 are, and how many loaders there are, doesn't."""
-    elsewhere = {"reward_url", "reward_token", "reward_timeout_s", "loaders", "save_every_steps"}
+    elsewhere = {"reward_url", "reward_token", "reward_timeout_s", "loaders", "save_every_steps", "minutes_max"}
     return {
         "base": profile.system1.weights.digest(), "profile": profile.name, "profile_digest": profile.digest,
         "items": source.name, "training": settings.model_dump(mode="json", exclude=elsewhere),

@@ -4,14 +4,15 @@ import logging
 
 from backend.db.session import try_lock
 from backend.domain.errors import ServiceUnavailable
-from backend.services import corrected, outbox, review_feed, runs
+from backend.services import corrected, outbox, retraining, review_feed, runs, schedules
 from backend.services import reconcile as listing
 from workers.app import app
 from workers.task import PremaskTask
 
 log = logging.getLogger(__name__)
 
-_RECONCILE_LOCK = 7_077_003
+_RECONCILE_LOCK = 7_077_009
+_QUEUES = (outbox.GPU_QUEUE, outbox.IO_QUEUE, outbox.TRAIN_QUEUE)
 
 
 @app.task(name="maintenance.relay", bind=True)  # type: ignore[untyped-decorator]
@@ -24,13 +25,14 @@ def relay(self: PremaskTask) -> None:
 def reap(self: PremaskTask) -> None:
     """Queue again what a dead worker or broker took with it."""
     try:
-        idle = {queue for queue in (outbox.GPU_QUEUE, outbox.IO_QUEUE) if self.container.queue.depth(queue) == 0}
+        idle = {queue for queue in _QUEUES if self.container.queue.depth(queue) == 0}
     except ServiceUnavailable as error:
         log.warning("only leases are looked at: %s", error)
         idle = set()
     with self.transaction() as session:
         found = runs.reap(session, self.container.settings.worker, idle)
         found["layers"] = corrected.reap(session, self.container.settings.worker, idle)
+        found["retrainings"] = retraining.reap(session, self.container.settings.worker, idle)
     if any(found.values()):
         log.warning("sent again: %s", found)
 
@@ -55,6 +57,14 @@ def poll_reviews(self: PremaskTask) -> None:
         with self.transaction() as session:
             for project_id in review_feed.projects(session):
                 outbox.dispatch_poll(session, project_id)
+
+
+@app.task(name="maintenance.open_retrainings", bind=True)  # type: ignore[untyped-decorator]
+def open_retrainings(self: PremaskTask) -> None:
+    """Have learned what people corrected, in the projects whose time has come."""
+    with self.transaction() as session:
+        for made in schedules.open_due(session):
+            log.info("project %d: retraining %d is due", made.project_id, made.id)
 
 
 @app.task(name="maintenance.prune", bind=True)  # type: ignore[untyped-decorator]
