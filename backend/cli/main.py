@@ -27,12 +27,13 @@ COMMANDS = {
     "models": "Model versions: who answers, who may, and who did.",
     "shapeworld": "The proving ground: measure the models on clips with known truth.",
     "retrain": "Learn from what people corrected: by schedule, or now.",
+    "rehearse": "The learning loop, nights in a row, with a simulated annotator.",
     "train": "Retrain System 1 by GRPO, and serve the rewards for it.",
     "db": "The database's schema: upgrade, check.",
     "doctor": "Check this installation and say what is missing.",
 }
 #: These start a stack, or need none.
-STAND_ALONE = {"up", "demo", "annotate", "train", "shapeworld"}
+STAND_ALONE = {"up", "demo", "rehearse", "annotate", "train", "shapeworld"}
 
 
 class LazyGroup(TyperGroup):

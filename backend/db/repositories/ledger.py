@@ -1,6 +1,6 @@
 """Queries on the assistance ledger, a view: a row for each review as it is now (`migrations`, 0003)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -8,9 +8,10 @@ from sqlalchemy import Float, case, column, func, select, table
 from sqlalchemy.orm import Session
 
 _COLUMNS = (
-    "project", "profile_name", "model_digest", "annotator", "mode", "instruction_id", "lead_time_s", "skipped",
-    "accepted", "tracks", "tracks_edited", "tracks_added", "tracks_removed", "frames_touched", "box_iou", "masks",
-    "masks_edited", "masks_added", "masks_removed", "pixels_added", "pixels_removed", "mask_iou", "of_layer", "control",
+    "run_id", "project", "profile_name", "model_digest", "annotator", "mode", "instruction_id", "lead_time_s",
+    "skipped", "accepted", "tracks", "tracks_edited", "tracks_added", "tracks_removed", "frames_touched", "box_iou",
+    "masks", "masks_edited", "masks_added", "masks_removed", "pixels_added", "pixels_removed", "mask_iou",
+    "of_layer", "control",
 )  # fmt: skip
 _LEDGER = table("assistance_ledger", *(column(name) for name in _COLUMNS))
 
@@ -77,3 +78,18 @@ def stats(session: Session, by: By, project: str | None) -> list[dict[str, Any]]
 
 def _name(key: Sequence[object]) -> str:
     return " ".join("unknown" if part is None else str(part)[: 12 if len(str(part)) == 64 else None] for part in key)
+
+
+def edits_per_task(session: Session, run_ids: Collection[int]) -> dict[str, float]:
+    """What correcting these runs took: the share that was left as it was, and, a task on average, how many tracks and
+    masks were edited, added or removed and how many pixels painted or wiped. Only reviews that could be compared."""
+    ledger = _LEDGER.c
+    kinds = ("edited", "added", "removed")
+    edits = [ledger[f"{what}_{kind}"] for what in ("tracks", "masks") for kind in kinds]
+    query = select(
+        func.avg(case((ledger.accepted, 1.0), else_=0.0)).cast(Float),
+        func.avg(sum(edits[1:], edits[0])).cast(Float),
+        func.avg(ledger.pixels_added + ledger.pixels_removed).cast(Float),
+    ).where(ledger.run_id.in_(list(run_ids)), ledger.accepted.is_not(None), ~ledger.of_layer)
+    accepted, edited, pixels = session.execute(query).one()
+    return {"accepted_share": accepted or 0.0, "edits_per_task": edited or 0.0, "pixels_per_task": pixels or 0.0}

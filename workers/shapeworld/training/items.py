@@ -76,7 +76,7 @@ class TrainingScenes:
         rng = np.random.default_rng([self.seed, number])
         kind = self.kinds[int(rng.integers(len(self.kinds)))]
         level = self.levels[int(rng.integers(len(self.levels)))]
-        return _item(make_training_scene(seed, kind, level), kind)
+        return training_item(make_training_scene(seed, kind, level), kind)
 
 
 def training_scenes(seed: int, kinds: Sequence[str] | None, levels: Sequence[str] | None) -> TrainingScenes:
@@ -98,11 +98,11 @@ def held_out(count: int, kinds: Sequence[Kind] = tuple(Kind), levels: Sequence[L
     for number in range(count):
         round_, place = divmod(number, len(kinds))
         kind, level = kinds[place], levels[round_ % len(levels)]
-        items.append(_item(make_validation_scene(first + round_, kind, level), kind))
+        items.append(training_item(make_validation_scene(first + round_, kind, level), kind))
     return items
 
 
-def _item(example: Example, kind: Kind) -> TrainingItem:
+def training_item(example: Example, kind: Kind) -> TrainingItem:
     question, scene = example.question, example.scene
     footage = SceneFootage(scene, question.targets)
     name = f"{scene.level}-{kind}-{scene.seed}"

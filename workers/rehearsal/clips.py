@@ -1,0 +1,56 @@
+"""The clips of a rehearsal: what comes in each night, what is asked of it, and its truth, which only the annotator
+sees.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from backend.domain.annotation import Mask
+from workers.shapeworld.world import video
+from workers.shapeworld.world.levels import EASY, MEDIUM
+from workers.shapeworld.world.make import Example, make_training_scene
+from workers.shapeworld.world.queries import Kind
+
+SIDE_PX = 384
+#: In the training range, away from what the small models were trained on; a night has all the room that it wants.
+_FIRST_SEED, _NIGHT = 1_950_000_000, 100_000
+_LEVELS = (EASY, MEDIUM)
+#: Longer scenes are left out: a rehearsal is to be over sometime.
+_DURATION_MAX_S = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """`key`: below the rehearsal's prefix; instructions are told by their folder."""
+
+    key: str
+    example: Example
+
+    @property
+    def instruction(self) -> str:
+        return self.example.question.text
+
+    def render(self, folder: Path) -> tuple[Path, list[dict[int, Mask]]]:
+        """The file, and of each target its masks by frame index where it is seen."""
+        path = folder / Path(self.key).name
+        truth = video.write(self.example.scene, path, SIDE_PX)
+        return path, [truth.seen((target,)) for target in self.example.question.targets]
+
+
+def folder_of(instruction: str) -> str:
+    """Where clips lie of which that is asked."""
+    return hashlib.sha256(instruction.encode()).hexdigest()[:12]
+
+
+def of_night(night: int, count: int, kind: Kind) -> list[Clip]:
+    """So many clips of that kind, with something to be found and at least two things; never those of another night."""
+    clips: list[Clip] = []
+    seed = _FIRST_SEED + night * _NIGHT
+    while len(clips) < count:
+        example = make_training_scene(seed, kind, _LEVELS[seed % len(_LEVELS)])
+        if len(example.scene.things) >= 2 and example.scene.duration_s <= _DURATION_MAX_S:
+            name = f"night{night}-{len(clips):03d}.mp4"
+            clips.append(Clip(f"{folder_of(example.question.text)}/{name}", example))
+        seed += 1
+    return clips
