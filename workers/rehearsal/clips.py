@@ -18,6 +18,8 @@ _FIRST_SEED, _NIGHT = 1_950_000_000, 100_000
 _LEVELS = (EASY, MEDIUM)
 #: Longer scenes are left out: a rehearsal is to be over sometime.
 _DURATION_MAX_S = 6.0
+#: With two, half of all guesses are right.
+_THINGS_MIN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +46,12 @@ def folder_of(instruction: str) -> str:
 
 
 def of_night(night: int, count: int, kind: Kind) -> list[Clip]:
-    """So many clips of that kind, with something to be found and at least two things; never those of another night."""
+    """So many clips of that kind, of scenes with several things; never those of another night."""
     clips: list[Clip] = []
     seed = _FIRST_SEED + night * _NIGHT
     while len(clips) < count:
         example = make_training_scene(seed, kind, _LEVELS[seed % len(_LEVELS)])
-        if len(example.scene.things) >= 2 and example.scene.duration_s <= _DURATION_MAX_S:
+        if len(example.scene.things) >= _THINGS_MIN and example.scene.duration_s <= _DURATION_MAX_S:
             name = f"night{night}-{len(clips):03d}.mp4"
             clips.append(Clip(f"{folder_of(example.question.text)}/{name}", example))
         seed += 1

@@ -1,0 +1,77 @@
+"""The rehearsal's clips and its simulated annotator: when a person would leave what is shown."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backend.domain.annotation import Mask
+from backend.domain.masks import encode_mask
+from backend.domain.tracks import interpolate
+from backend.ports import PublicationItem, PublicationPage, PublicationTrack
+from tests.factories import moving_square
+from workers.rehearsal.annotator import Shown, _track, agreement
+from workers.rehearsal.clips import of_night
+from workers.shapeworld.world.queries import Kind
+from workers.shapeworld.world.splits import Split, split_of
+
+
+def square(left: int, size: int = 10) -> Mask:
+    pixels = np.zeros((48, 64), bool)
+    pixels[10 : 10 + size, left : left + size] = True
+    return encode_mask(pixels)
+
+
+def item(*tracks: dict[int, Mask], pages: tuple[int, ...] = (3, 8)) -> PublicationItem:
+    plain = moving_square.item("s3://b/v.mp4", {f: f"s3://b/{f}.png" for f in moving_square.KEYFRAMES})
+    return replace(
+        plain, pages=tuple(PublicationPage(f, f / 10, "", "s3://b/p.png") for f in pages),
+        tracks=tuple(PublicationTrack(n, "it", None, (), masks) for n, masks in enumerate(tracks)),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (Shown(1, item({3: square(5), 8: square(9)}), [{3: square(5), 8: square(9)}]), 1.0),
+        (Shown(1, item({3: square(5)}), [{3: square(5), 8: square(9)}]), 0.5),
+        (Shown(1, item({3: square(30), 8: square(30)}), [{3: square(5), 8: square(5)}]), 0.0),
+        # Half of each is the other's: a third of their union.
+        (Shown(1, item({3: square(5), 8: square(5)}), [{3: square(10), 8: square(10)}]), 1 / 3),
+        # Two things that are meant, each found; what is on no page isn't looked at.
+        (
+            Shown(
+                1, item({3: square(5)}, {3: square(30)}, pages=(3,)), [{3: square(5)}, {3: square(30), 8: square(1)}]
+            ),
+            1.0,
+        ),
+        # Nothing is meant there, and nothing was marked.
+        (Shown(1, item({3: square(5)}), [{3: square(5)}]), 1.0),
+        (Shown(1, item(pages=()), [{3: square(5)}]), 0.0),
+    ],
+)
+def test_agreement(shown: Shown, expected: float) -> None:
+    assert agreement(shown) == pytest.approx(expected)
+
+
+def test_what_is_drawn_is_the_truth() -> None:
+    """A thing that is away for a while: its boxes come and go, and masks are on the pages alone."""
+    masks = {frame: square(frame) for frame in (*range(2, 9), *range(15, 20))}
+    track = _track(0, masks, 24, [3, 10, 16])
+    drawn = interpolate(track.box_keyframes, 24)
+    assert set(drawn) == set(masks)
+    assert all(drawn[frame].iou(masks[frame].box_xyxy_px) > 0.97 for frame in masks)
+    assert track.masks == {3: masks[3], 16: masks[16]}
+
+
+def test_nights_have_clips_of_their_own_that_nobody_is_tested_on(tmp_path: Path) -> None:
+    nights = [of_night(night, 4, Kind.DIRECTION) for night in (1, 2)]
+    seeds = [clip.example.scene.seed for clips in nights for clip in clips]
+    assert len(set(seeds)) == 8
+    assert {split_of(seed) for seed in seeds} == {Split.TRAIN}
+    assert all(len(clip.example.scene.things) >= 3 for clips in nights for clip in clips)
+    path, truth = nights[0][0].render(tmp_path)
+    assert path.exists()
+    assert len(truth) == len(nights[0][0].example.question.targets)
+    assert of_night(1, 4, Kind.DIRECTION)[3].key == nights[0][3].key
