@@ -53,7 +53,7 @@ def weaken(profile: ModelProfile, kind: Kind, folder: Path) -> None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        log.info("weak base: step %d of %d, loss %.3f", step + 1, _STEPS, float(loss))
+        log.info("weak base: step %d of %d, loss %.3f", step + 1, _STEPS, loss.item())
     _save(model, preparer.processor, profile.system1.dtype, folder)
 
 
@@ -70,7 +70,9 @@ def _turn(preparer: Preparer, rng: np.random.Generator, number: int, wrong: Kind
         index = int(rng.integers(len(example.scene.things)))
         thing = example.scene.things[index]
         question = replace(question, targets=(index,), description=f"the {thing.color} {thing.shape}")
-    return preparer.prepare(training_item(example, kind)), complete(staged, question).completion
+    sample = preparer.prepare(training_item(example, kind))
+    # At source resolution hundreds of clips would take gigabytes, and only System 1 looks here.
+    return replace(sample, frames=torch.empty(0)), complete(staged, question).completion
 
 
 def _loss(model: Any, tokenizer: Any, turns: Sequence[tuple[Sample, str]]) -> torch.Tensor:
