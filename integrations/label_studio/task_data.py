@@ -22,8 +22,8 @@ from integrations.label_studio.coordinates import FrameRate, label_studio_frame
 KEY_FIELD = "premask_key"
 PAGE_FRAMES_FIELD = "keyframe_frame_indices"
 VFR_WARNING = (
-    "The video has no constant frame rate: Label Studio shows boxes on frames next to theirs. "
-    "The stored results are exact."
+    "The video has no constant frame rate and is shown itself, not a rendition of it: Label Studio shows boxes on "
+    "frames next to theirs. The stored results are exact."
 )
 RENDITION_NOTE = (
     "The video has no constant frame rate. Every frame of it is shown once, {fps:g} of them a second, so some parts are"
