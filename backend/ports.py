@@ -353,6 +353,14 @@ class PublicationTrack:
 
 
 @dataclass(frozen=True, slots=True)
+class ShownRendition:
+    """What is shown in place of a video: its frame n is the video's frame n, at a constant rate."""
+
+    uri: str  # s3://bucket/key
+    fps: Fraction
+
+
+@dataclass(frozen=True, slots=True)
 class PublicationItem:
     """One run's result, or a corrected layer of it, as the labeling tool is to show it. `video_uri` is
     `s3://bucket/key`."""
@@ -373,3 +381,5 @@ class PublicationItem:
     layer_id: int | None = None
     #: Only the task is to be made, and nothing of what the model said is to be seen.
     control: bool = False
+    #: None: the video itself is shown.
+    rendition: ShownRendition | None = None

@@ -64,6 +64,9 @@ class LabelStudioSettings(Group):
     #: With a secret, annotators are kept as pseudonyms made with it, never as their numbers; keep it, or they change.
     annotator_secret: SecretStr | None = None
     poll_interval_s: float = Field(30.0, gt=0, description="how often it is asked what people changed")
+    rendition_max_side_px: int = Field(
+        1920, ge=16, description="videos that are written anew for the browser are at most so wide and so high"
+    )
     #: So often the server may refuse or fail at a publication (being away doesn't count); then it is `failed`.
     max_attempts: int = Field(20, ge=1)
 

@@ -20,7 +20,7 @@ from workers.task import PremaskTask
 log = logging.getLogger(__name__)
 settings = get_settings()
 
-_TASKS = ("videos", "runs", "reviews", "corrected", "retraining", "maintenance")
+_TASKS = ("videos", "renditions", "runs", "reviews", "corrected", "retraining", "maintenance")
 
 app = make_celery(settings.broker)
 app.set_default()

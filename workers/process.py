@@ -1,5 +1,6 @@
 """What belongs to one worker process: its container, its name, its scratch folders and its signs of life."""
 
+import hashlib
 import logging
 import os
 import re
@@ -46,6 +47,11 @@ def scratch(settings: WorkerSettings) -> Iterator[Path]:
         settings.scratch_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"premask-{os.getpid()}-", dir=settings.scratch_dir) as folder:
         yield Path(folder)
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove_left_scratch(settings: WorkerSettings) -> None:

@@ -12,6 +12,7 @@ from rich.table import Table
 from backend.api.schemas.runs import RunDetail, RunOut
 from backend.bootstrap import Container, bootstrap
 from backend.cli.output import AsJson, print_json, print_table, shortened, table
+from backend.cli.videos import described
 from backend.db.repositories import runs as rows
 from backend.domain.runs import FINISHED, RunStatus
 from backend.services import runs
@@ -61,6 +62,8 @@ def show(run_id: RunId, as_json: AsJson = False) -> None:
         ("published to", "state", "task", "last error"),
         [(p.target, p.state, p.task_id, shortened(p.last_error)) for p in run.publications],
     )
+    if run.rendition is not None and run.rendition.state != "not_needed":
+        typer.echo(f"Rendition: {described(run.rendition)}")
     if run.timings_s:
         typer.echo("Seconds: " + ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in run.timings_s.items()))
     for warning in run.warnings:

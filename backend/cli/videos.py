@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from backend.api.schemas.videos import VideoOut
+from backend.api.schemas.videos import RenditionOut, VideoOut
 from backend.bootstrap import bootstrap
 from backend.cli.output import AsJson, print_json, print_table, shortened
 from backend.db.repositories import videos as rows
@@ -50,4 +50,17 @@ def show(video_id: int, as_json: AsJson = False) -> None:
     if as_json:
         print_json(video)
     else:
-        print_table(("", ""), list(video.model_dump(mode="json").items()))
+        said = None if video.rendition is None else described(video.rendition)
+        print_table(("", ""), list((video.model_dump(mode="json") | {"rendition": said}).items()))
+
+
+def described(rendition: RenditionOut) -> str:
+    """In a line."""
+    why = "; ".join(rendition.reasons or ("to be found out whether it is needed",))
+    if rendition.state == "ready":
+        assert rendition.fps_num is not None
+        assert rendition.fps_den is not None
+        return f"{rendition.fps_num / rendition.fps_den:g} frames a second, because {why} ({rendition.key})"
+    if rendition.state == "failed":
+        return f"none, the video itself is shown: {rendition.problem}"
+    return "not needed" if rendition.state == "not_needed" else f"being made: {why}"

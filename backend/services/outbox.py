@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from backend.db.repositories import outbox as repository
 from backend.db.session import SessionFactory, session_scope
-from backend.db.tables import CorrectedLayer, Publication, Retraining, RetrainingNotice, Run, Video
+from backend.db.tables import CorrectedLayer, Publication, RenditionRow, Retraining, RetrainingNotice, Run, Video
 from backend.domain.errors import ServiceUnavailable
 from backend.ports import JobQueue
 
@@ -30,6 +30,7 @@ POLL_TASK = "reviews.poll"
 CORRECT_TASK = "reviews.correct"
 RETRAIN_TASK = "retraining.retrain"
 NOTIFY_TASK = "retraining.notify"
+RENDER_TASK = "videos.render"
 
 #: Sent messages are kept this long for the operator to look at.
 KEEP_SENT_S = 86_400.0
@@ -53,6 +54,13 @@ def dispatch_probe(session: Session, video: Video, delay_s: float = 0.0) -> None
     video.touched_at = func.clock_timestamp() + timedelta(seconds=delay_s)
     session.flush()
     enqueue(session, PROBE_TASK, IO_QUEUE, {"video_id": video.id}, delay_s)
+
+
+def dispatch_rendition(session: Session, rendition: RenditionRow, delay_s: float = 0.0) -> None:
+    """Have a video written as browsers show it."""
+    rendition.touched_at = func.clock_timestamp() + timedelta(seconds=delay_s)
+    session.flush()
+    enqueue(session, RENDER_TASK, IO_QUEUE, {"video_id": rendition.video_id}, delay_s)
 
 
 def dispatch_run(session: Session, run: Run, delay_s: float = 0.0) -> None:

@@ -29,6 +29,7 @@ from backend.ports import (
     PublicationTrack,
     PublishedTask,
 )
+from backend.services import renditions
 from backend.services.videos import probe_of
 from backend.settings import LabelStudioSettings, StorageSettings
 
@@ -54,7 +55,7 @@ def publish_run(
     storage: StorageSettings,
     labeling: LabelStudioSettings,
 ) -> None:
-    """Make the run's pending publications; none pending: nothing happens.
+    """Make the run's pending publications; none pending, or the video's rendition still to be made: nothing happens.
 
     Raises `NotFound` for an unknown run, and `ServiceUnavailable` when it is to be tried again: the publication is then
     still pending and carries the error. One that can never succeed, or at which the tool broke `labeling.max_attempts`
@@ -64,6 +65,9 @@ def publish_run(
         run = run_rows.get(session, run_id)
         video_id, instruction_id = run.video_id, run.instruction_id
         pending = [publication.id for publication in repository.pending_of(session, run_id)]
+        if pending and not renditions.settled(session, video_id):
+            log.info("run %d waits for the rendition of video %d", run_id, video_id)
+            return
     for publication_id in pending:
         with repository.exclusive(factory, video_id, instruction_id, patience_s=labeling.timeout_s):
             if _begin(factory, publication_id, labeling.max_attempts):
@@ -125,7 +129,9 @@ def _note_success(factory: SessionFactory, order: _Order, published: PublishedTa
             return
         repository.set_published(publication, published.task_id, published.prediction_id)
         run = run_rows.lock(session, order.item.run_id)
-        run.warnings = list(dict.fromkeys([*run.warnings, *published.warnings]))
+        trouble = renditions.trouble(run.video)
+        more = published.warnings if trouble is None else (*published.warnings, trouble)
+        run.warnings = list(dict.fromkeys([*run.warnings, *more]))
 
 
 def _note_failure(factory: SessionFactory, publication_id: int, error: PremaskError, max_attempts: int) -> bool:
@@ -200,6 +206,7 @@ def item_of(session: Session, publication: Publication, storage: StorageSettings
         # A track that is visible nowhere has nothing to show.
         tracks=tuple(_track(row, masks.get(row.id, {})) for row in rows if row.box_keyframes),
         model_version=f"{run.model_version.profile_name}@{run.model_version.digest[:_DIGEST_SHOWN]}",
+        rendition=renditions.shown(run.video, storage),
     )
 
 

@@ -16,7 +16,7 @@ from backend.domain.errors import BadInput
 from backend.ports import PROJECT_GONE, Answer, AnsweredTask, PublicationItem
 from integrations.label_studio.annotation import layer_of
 from integrations.label_studio.config import read_config
-from integrations.label_studio.coordinates import frame_rate
+from integrations.label_studio.coordinates import shown_rate
 from integrations.label_studio.failures import NOT_THERE, translated
 from integrations.label_studio.prediction import origin_of, prediction, track_indices
 from integrations.label_studio.task_data import PAGE_FRAMES_FIELD
@@ -91,7 +91,7 @@ def _moment(value: datetime | str) -> datetime:
 
 def compared_layers(task: AnsweredTask, answer: Answer, item: PublicationItem) -> tuple[Layer, Layer]:
     """See `LabelingTool.layers`."""
-    rate, config = frame_rate(item.probe), read_config(task.config)
+    rate, config = shown_rate(item), read_config(task.config)
     pages = list(task.data[PAGE_FRAMES_FIELD])
     size, count = (item.probe.width, item.probe.height), item.probe.frame_count
     indices = track_indices(item)

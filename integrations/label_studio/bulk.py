@@ -16,7 +16,7 @@ from label_studio_sdk.core.api_error import ApiError
 from backend.domain.errors import BadInput
 from backend.ports import PublicationItem
 from integrations.label_studio.config import KnownConfig
-from integrations.label_studio.coordinates import frame_rate
+from integrations.label_studio.coordinates import shown_rate
 from integrations.label_studio.failures import translated
 from integrations.label_studio.prediction import prediction
 from integrations.label_studio.task_data import PAGE_FRAMES_FIELD, task_data
@@ -68,7 +68,7 @@ def _tasks(items: Sequence[PublicationItem], config: KnownConfig, found: dict[in
 
 def _body(item: PublicationItem, config: KnownConfig) -> bytes:
     """Raises `BadInput` where it isn't what Label Studio can show."""
-    rate = frame_rate(item.probe)
+    rate = shown_rate(item)
     data = task_data(item, rate)
     body = prediction(item, config, rate, data[PAGE_FRAMES_FIELD])
     if not body["result"]:

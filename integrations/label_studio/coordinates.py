@@ -4,15 +4,10 @@ The only module that knows that Label Studio counts frames from 1 and measures b
 """
 
 from dataclasses import dataclass
-from fractions import Fraction
-
-import numpy as np
 
 from backend.domain.annotation import Box, VideoProbe
-
-#: Label Studio seeks to (frame - 1) / fps, rounded to 2 ms, plus 2 ms: a frame that begins this late is still shown.
-PLAYER_TOLERANCE_S = 0.001
-_BROADCAST_DENOMINATORS = (1, 1001)
+from backend.domain.renditions import average_rate, constant_rate
+from backend.ports import PublicationItem
 
 
 def label_studio_frame(frame_index: int) -> int:
@@ -51,18 +46,12 @@ class FrameRate:
 def frame_rate(probe: VideoProbe) -> FrameRate:
     """The constant rate that the PTS table follows, or its average where it follows none.
 
-    Label Studio derives a frame from the player's time, as ceil(time × fps), so one rate must place every frame. Time
-    stamps that were rounded to the container's time base still count as constant.
+    Label Studio derives a frame from the player's time, as ceil(time × fps), so one rate must place every frame.
     """
-    if probe.frame_count < 2:
-        return FrameRate(1 / probe.duration_s if probe.duration_s > 0 else 1.0, constant=True)
-    times = probe.clock.times_s()
-    average = (probe.frame_count - 1) / float(times[-1])
-    nominal = [float(Fraction(round(average * d), d)) for d in _BROADCAST_DENOMINATORS if round(average * d) > 0]
-    steps = np.arange(probe.frame_count)
-    # The nominal rates first: an average over rounded stamps is off by a little, which adds up over a long video.
-    for fps in (*nominal, average):
-        # Label Studio reads a rate below 1 as its inverse.
-        if fps >= 1 and float(np.abs(times - steps / fps).max()) <= PLAYER_TOLERANCE_S:
-            return FrameRate(fps, constant=True)
-    return FrameRate(average, constant=False)
+    rate = constant_rate(probe.clock)
+    return FrameRate(float(average_rate(probe.clock) if rate is None else rate), constant=rate is not None)
+
+
+def shown_rate(item: PublicationItem) -> FrameRate:
+    """The rate of what is shown of the item: of its rendition, or of the video itself."""
+    return frame_rate(item.probe) if item.rendition is None else FrameRate(float(item.rendition.fps), constant=True)

@@ -122,7 +122,7 @@ def _box_region(item: PublicationItem, track: PublicationTrack, label: str, rate
         "meta": {"text": [track.label]},
         "value": {
             "framesCount": probe.frame_count,
-            "duration": probe.duration_s,
+            "duration": probe.duration_s if item.rendition is None else probe.frame_count / rate.fps,
             "labels": [label],
             "sequence": sequence,
         },

@@ -13,6 +13,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
+from backend.domain.renditions import constant_rate
 from backend.domain.runs import RunStatus
 from backend.ports import PublicationItem, PublicationPage
 from integrations.label_studio.coordinates import FrameRate, label_studio_frame
@@ -21,8 +22,12 @@ from integrations.label_studio.coordinates import FrameRate, label_studio_frame
 KEY_FIELD = "premask_key"
 PAGE_FRAMES_FIELD = "keyframe_frame_indices"
 VFR_WARNING = (
-    "The video has no constant frame rate: Label Studio shows boxes on frames next to theirs. "
-    "The stored results are exact."
+    "The video has no constant frame rate and is shown itself, not a rendition of it: Label Studio shows boxes on "
+    "frames next to theirs. The stored results are exact."
+)
+RENDITION_NOTE = (
+    "The video has no constant frame rate. Every frame of it is shown once, {fps:g} of them a second, so some parts are"
+    " faster or slower than they were; the seconds above are the video's own."
 )
 _MODES = {"vos": "by what is seen", "avs": "by what is seen and heard"}
 
@@ -52,7 +57,7 @@ def task_data(item: PublicationItem, rate: FrameRate, existing: Mapping[str, Any
     return {
         **(existing or {}),
         KEY_FIELD: task_key(item),
-        "video": item.video_uri,
+        "video": item.video_uri if item.rendition is None else item.rendition.uri,
         "instruction": _plain(item.instruction),
         "answer": "" if item.control else _plain(", ".join(track.label for track in item.tracks)) or "nothing found",
         "fps": rate.fps,
@@ -91,6 +96,8 @@ def guide_html(item: PublicationItem, rate: FrameRate, page_frames: Sequence[int
         parts.append(_section("Reasoning", _text(item.reasoning).replace("\n", "<br/>")))
     if not rate.constant:
         parts.append(_section("Careful", _text(VFR_WARNING)))
+    elif item.rendition is not None and constant_rate(item.probe.clock) is None:
+        parts.append(_section("Time", _text(RENDITION_NOTE.format(fps=rate.fps))))
     parts.append(f"<p style='{_SMALL}'>{_text(item.model_version)}</p>")
     return f"<div style='{_BODY}'>{''.join(parts)}</div>"
 

@@ -18,7 +18,7 @@ from backend.settings import LabelStudioSettings, StorageSettings
 from integrations.label_studio.answers import changed_tasks, compared_layers, pseudonyms, read_task
 from integrations.label_studio.bulk import import_new
 from integrations.label_studio.config import KnownConfig, label_values, labeling_config, read_config
-from integrations.label_studio.coordinates import frame_rate
+from integrations.label_studio.coordinates import shown_rate
 from integrations.label_studio.failures import translated
 from integrations.label_studio.prediction import CURRENT, origin_of, prediction, superseded_version
 from integrations.label_studio.storages import ensure_cors, ensure_storages
@@ -104,7 +104,7 @@ class LabelStudioTool:
             logger.warning("%s; until then changes are seen by polling", error)
 
     def publish(self, project_id: int, item: PublicationItem) -> PublishedTask:
-        rate = frame_rate(item.probe)
+        rate = shown_rate(item)
         project = self._project(project_id)
         config = self._config(project)
         existing = self._find_task(project_id, task_key(item))

@@ -33,7 +33,7 @@ def iter_frames(path: Path, probe: VideoProbe) -> Iterator[tuple[int, NDArray[An
     Raises `UnreadableVideo` if decoding stops before the frame count of `probe`, or goes on after it: then this isn't
     the file that was probed, and no index could be trusted.
     """
-    return _as_images(_all_pictures(path, probe), probe)
+    return _as_images(iter_pictures(path, probe), probe)
 
 
 def read_frames(path: Path, probe: VideoProbe, wanted: Sequence[int]) -> Iterator[tuple[int, NDArray[Any]]]:
@@ -47,7 +47,8 @@ def read_frames(path: Path, probe: VideoProbe, wanted: Sequence[int]) -> Iterato
     return _as_images(pictures_of(path, probe, wanted), probe)
 
 
-def _all_pictures(path: Path, probe: VideoProbe) -> Iterator[tuple[int, VideoFrame]]:
+def iter_pictures(path: Path, probe: VideoProbe) -> Iterator[tuple[int, VideoFrame]]:
+    """As `iter_frames`, the pictures as they are coded: not turned, not converted."""
     frame_index = -1
     try:
         with open_container(path) as container:

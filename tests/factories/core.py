@@ -11,7 +11,7 @@ from backend.db.repositories import videos as video_rows
 from backend.domain.annotation import Annotation, Box, Detection, Keyframe, Mask, Track, VideoProbe
 from backend.domain.runs import Mode, RunStatus
 from backend.ports import ObjectVersion
-from backend.services import ingest, projects, results, runs, videos
+from backend.services import ingest, projects, renditions, results, runs, videos
 from backend.services.projects import InstructionSpec, Source
 from backend.services.runs import Claim
 from backend.settings import BrokerSettings, DatabaseSettings, LabelStudioSettings, Settings
@@ -68,6 +68,7 @@ def ready_run(container: Container, key: str = "in/a.mp4") -> int:
     assert taken.video_id is not None
     with container.transaction() as session:
         videos.record_probe(session, taken.video_id, probe(), "0" * 64)
+        renditions.note_need(session, taken.video_id, ())
     return taken.run_ids[0]
 
 

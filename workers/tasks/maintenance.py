@@ -4,7 +4,7 @@ import logging
 
 from backend.db.session import try_lock
 from backend.domain.errors import ServiceUnavailable
-from backend.services import corrected, outbox, retraining, review_feed, runs, schedules
+from backend.services import corrected, outbox, renditions, retraining, review_feed, runs, schedules
 from backend.services import reconcile as listing
 from workers.app import app
 from workers.task import PremaskTask
@@ -33,6 +33,7 @@ def reap(self: PremaskTask) -> None:
         found = runs.reap(session, self.container.settings.worker, idle)
         found["layers"] = corrected.reap(session, self.container.settings.worker, idle)
         found["retrainings"] = retraining.reap(session, self.container.settings.worker, idle)
+        found["renditions"] = renditions.reap(session, self.container.settings.worker, idle)
     if any(found.values()):
         log.warning("sent again: %s", found)
 

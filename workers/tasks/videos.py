@@ -1,12 +1,11 @@
 """Probing, on the io queue."""
 
-import hashlib
 import logging
-from pathlib import Path
 
 from backend.db.repositories import videos as video_rows
 from backend.domain.errors import BadInput, ServiceUnavailable
-from backend.services import outbox, videos
+from backend.services import outbox, renditions, videos
+from integrations.media.playable import why_not_played
 from integrations.media.probe import probe_video
 from workers import process
 from workers.app import app
@@ -29,7 +28,8 @@ def probe(self: PremaskTask, video_id: int) -> None:
         with process.scratch(settings.worker) as folder:
             path = folder / process.SCRATCH_VIDEO
             self.container.store.download(version, path)
-            found, digest = probe_video(path, settings.pipeline), _sha256(path)
+            found, digest = probe_video(path, settings.pipeline), process.sha256(path)
+            reasons = why_not_played(path, found)
     except BadInput as error:
         with self.transaction() as session:
             videos.record_unreadable(session, video_id, error.code, str(error))
@@ -42,14 +42,11 @@ def probe(self: PremaskTask, video_id: int) -> None:
         alive.stop()
     with self.transaction() as session:
         queued = videos.record_probe(session, video_id, found, digest)
+        if settings.label_studio.url is not None:
+            renditions.note_need(session, video_id, reasons)
     log.info("%d frames of %d×%d, %d runs", found.frame_count, found.width, found.height, queued)
 
 
 def _touch(task: PremaskTask, video_id: int) -> None:
     with task.transaction() as session:
         video_rows.touch(session, video_id)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

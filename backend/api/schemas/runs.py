@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from backend.api.schemas.common import Row
+from backend.api.schemas.videos import RenditionOut
 from backend.db.tables import Run
 from backend.domain.annotation import Mask
 from backend.domain.runs import Mode, RunStatus, Stage
@@ -101,6 +102,8 @@ class RunDetail(RunOut):
     keyframes: list[KeyframeOut]
     tracks: list[TrackOut]
     publications: list[PublicationOut]
+    #: What is shown of its video in the labeling tool; none: nobody had to ask yet.
+    rendition: RenditionOut | None
     #: Of a running run: frames that the segmenter has carried and committed, over all its ways, and how many there are.
     frames_done: int | None
     frames_total: int | None
@@ -114,6 +117,7 @@ class RunDetail(RunOut):
             keyframes=[KeyframeOut.model_validate(row) for row in run.keyframes],
             tracks=[TrackOut.model_validate(row) for row in run.tracks],
             publications=[PublicationOut.model_validate(row) for row in run.publications],
+            rendition=None if run.video.rendition is None else RenditionOut.model_validate(run.video.rendition),
             frames_done=sum(way.done for way in run.ways) if run.ways else None,
             frames_total=sum(way.steps for way in run.ways) if run.ways else None,
         )

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Engine, Table, bindparam, exists, func, se
 from sqlalchemy.orm import Session, aliased
 
 from backend.db.session import SessionFactory
-from backend.db.tables import Publication, Run
+from backend.db.tables import Publication, RenditionRow, Run
 
 _LOCKS = text(
     "SELECT pg_advisory_lock(hashtextextended(key, 0)) FROM unnest(CAST(:keys AS text[])) AS key ORDER BY key"
@@ -17,7 +17,8 @@ _UNLOCKS = text("SELECT pg_advisory_unlock(hashtextextended(key, 0)) FROM unnest
 
 
 def _untried(target: str) -> ColumnElement[bool]:
-    """Never tried itself, nor any other of its video and instruction: its task can't be there yet."""
+    """Never tried itself, nor any other of its video and instruction: its task can't be there yet. And it is settled
+    what is shown of the video, without a word to be said about it."""
     other, other_run = aliased(Publication), aliased(Run)
     tried = (
         exists()
@@ -31,6 +32,7 @@ def _untried(target: str) -> ColumnElement[bool]:
         & Publication.tried_at.is_(None)
         & ~Publication.control
         & (Run.status == "succeeded")
+        & exists().where(RenditionRow.video_id == Run.video_id, RenditionRow.state.in_(("ready", "not_needed")))
         & ~tried
     )
 

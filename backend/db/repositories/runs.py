@@ -8,7 +8,16 @@ from sqlalchemy import exists, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, joinedload, selectinload
 
-from backend.db.tables import Instruction, KeyframeRow, ModelVersion, Project, Publication, Run, Video
+from backend.db.tables import (
+    Instruction,
+    KeyframeRow,
+    ModelVersion,
+    Project,
+    Publication,
+    RenditionRow,
+    Run,
+    Video,
+)
 from backend.domain.errors import NotFound
 from backend.domain.runs import PUBLISHABLE, RunStatus
 
@@ -83,7 +92,7 @@ def get_whole(session: Session, run_id: int) -> Run:
 
 def _context() -> tuple[Any, ...]:
     return (
-        joinedload(Run.video),
+        joinedload(Run.video).joinedload(Video.rendition),
         joinedload(Run.instruction).joinedload(Instruction.project),
         joinedload(Run.model_version),
     )
@@ -159,13 +168,17 @@ def lock_forgotten(session: Session, silent_s: float, limit: int) -> Sequence[Ru
 
 
 def lock_forgotten_publications(session: Session, silent_s: float, limit: int) -> Sequence[Publication]:
-    """Pending publications whose last message went out so long ago, or never."""
+    """Pending publications whose last message went out so long ago, or never; not those that wait for a rendition."""
     border = func.clock_timestamp() - timedelta(seconds=silent_s)
+    waits = exists().where(
+        Run.id == Publication.run_id, RenditionRow.video_id == Run.video_id, RenditionRow.state == "pending"
+    )
     return session.scalars(
         select(Publication)
         .where(
             Publication.state == "pending",
             func.coalesce(Publication.dispatched_at, Publication.created_at) < border,
+            ~waits,
         )
         .order_by(Publication.id)
         .limit(limit)

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from sqlalchemy import exists, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, selectinload
 
 from backend.db.tables import Project, ProjectSource, Video
 from backend.domain.errors import NotFound
@@ -83,7 +83,7 @@ def lock_forgotten(session: Session, silent_s: float, limit: int) -> Sequence[Vi
 
 def page(session: Session, limit: int, before_id: int | None, project: str | None = None) -> Sequence[Video]:
     """Newest first, those with a smaller id than `before_id`; of the project of that name if asked."""
-    query = select(Video).order_by(Video.id.desc()).limit(limit)
+    query = select(Video).options(selectinload(Video.rendition)).order_by(Video.id.desc()).limit(limit)
     if before_id is not None:
         query = query.where(Video.id < before_id)
     if project is not None:

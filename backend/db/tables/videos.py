@@ -1,9 +1,10 @@
 """Videos: one object version each, and what probing found in it."""
 
 from sqlalchemy import BigInteger, CheckConstraint, LargeBinary, String, Text, UniqueConstraint
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from backend.db.tables.base import Base, CreatedAt, Id, Moment
+from backend.db.tables.renditions import RenditionRow
 
 
 class Video(Base):
@@ -54,3 +55,5 @@ class Video(Base):
     time_base_den: Mapped[int | None]
     #: Large for long videos: read only when asked for.
     pts: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+
+    rendition: Mapped[RenditionRow | None] = relationship(viewonly=True)
