@@ -6,7 +6,7 @@ keeps a second worker waiting meanwhile.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import func
 from sqlalchemy.orm import Session
@@ -29,6 +29,7 @@ from backend.ports import (
     PublicationTrack,
     PublishedTask,
 )
+from backend.services import adoption
 from backend.services.videos import probe_of
 from backend.settings import LabelStudioSettings, StorageSettings
 
@@ -95,7 +96,11 @@ def _read(factory: SessionFactory, publication_id: int, storage: StorageSettings
         if publication is None:
             return None
         try:
-            return _Order(publication.id, project_id_of(publication), item_of(session, publication, storage))
+            item = item_of(session, publication, storage)
+            if item.adopted is not None and item.adopted.task_id is None:
+                task_id = adoption.task_for(session, run_rows.get_whole(session, publication.run_id))
+                item = replace(item, adopted=replace(item.adopted, task_id=task_id))
+            return _Order(publication.id, project_id_of(publication), item)
         except BadInput as error:
             _fail(publication, error)
             return None
@@ -182,6 +187,7 @@ def item_of(session: Session, publication: Publication, storage: StorageSettings
         run_id=run.id,
         layer_id=publication.layer_id,
         control=publication.control,
+        adopted=adoption.adopted_of(run, publication),
         video_id=run.video_id,
         instruction_id=run.instruction_id,
         instruction=run.instruction.text,
