@@ -1,6 +1,6 @@
 """The roles the services need filled from outside. Adapters in `integrations/` and `workers/` fill them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
@@ -10,11 +10,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.domain.adoption import Adopted, Change, Place
 from backend.domain.annotation import Annotation, Mask, VideoProbe
 from backend.domain.corrected import Carry
 from backend.domain.corrections import Layer
 from backend.domain.datasets import TruthObject
 from backend.domain.errors import BadInput
+from backend.domain.ordering import TaskOrder
 from backend.domain.runs import Mode, RunStatus, Stage
 from backend.domain.tracks import BoxKeyframe
 
@@ -293,11 +295,33 @@ PROJECT_WRONG = "labeling_project_wrong"
 
 
 class LabelingTool(Protocol):
-    def ensure_project(self, name: str, labels: list[str], buckets: list[str]) -> int:
-        """Create the tool's project of that name, or bring the one we made back to what it should be; its id.
+    def ensure_project(
+        self, name: str, labels: list[str], buckets: list[str], order: TaskOrder = TaskOrder.UNCERTAIN
+    ) -> int:
+        """Create the tool's project of that name, or bring the one we made back to what it should be; its id. A new one
+        shows tasks in that `order`.
 
         `buckets` are those the project's videos lie in; the tool is given access to them and to the artifact bucket.
         """
+
+    def set_order(self, project_id: int, order: TaskOrder) -> None:
+        """Have people see tasks in that order: who asks for the next one, and in a view of ours of the list."""
+
+    def survey(self, project_id: int, buckets: Sequence[str], labels: Sequence[str]) -> Place:
+        """A project that somebody else made, as it is; nothing is changed. `buckets`: those that our videos lie in;
+        `labels`: what would be offered where there are none.
+
+        Raises `ServiceUnavailable`, `Misconfigured`, or `BadInput` for one that is gone or can't be read.
+        """
+
+    def arrange(
+        self, project_id: int, buckets: Sequence[str], labels: Sequence[str], changes: Collection[Change]
+    ) -> None:
+        """Make those changes to a project that somebody else made, and no other. Idempotent."""
+
+    def sha256_of(self, address: str) -> str | None:
+        """Of a file that the tool itself keeps, by its address in a task; None for any other, and for one that is
+        gone."""
 
     def publish(self, project_id: int, item: "PublicationItem") -> PublishedTask:
         """Idempotent: a repeat finds the task and the prediction that are there.
@@ -383,3 +407,5 @@ class PublicationItem:
     control: bool = False
     #: None: the video itself is shown.
     rendition: ShownRendition | None = None
+    #: Set where the tool's project is somebody else's.
+    adopted: Adopted | None = None

@@ -8,25 +8,18 @@ import typer
 
 from backend.api.schemas.projects import ProjectOut, StatusOut
 from backend.bootstrap import bootstrap
+from backend.cli.adopt import SOURCE_HELP, adopt, parse_source
 from backend.cli.output import AsJson, print_json, print_table, shortened
 from backend.db.repositories import projects as rows
-from backend.domain.errors import BadInput, Misconfigured
+from backend.domain.errors import Misconfigured
+from backend.domain.ordering import TaskOrder
 from backend.domain.runs import Mode
 from backend.services import outages, projects
-from backend.services.projects import InstructionSpec, Source
+from backend.services.projects import InstructionSpec
 
 app = typer.Typer(no_args_is_help=True, help="What is watched, and which instructions it is asked.")
 
 Name = Annotated[str, typer.Argument(help="The project's name.")]
-SOURCE_HELP = "A place to watch, as s3://bucket/prefix; may be given more than once."
-
-
-def parse_source(text: str) -> Source:
-    """`s3://bucket/prefix` or `bucket/prefix`. Raises `BadInput`."""
-    bucket, _, prefix = text.removeprefix("s3://").partition("/")
-    if not bucket:
-        raise BadInput(f"{text!r} names no bucket; write s3://bucket/prefix")
-    return Source(bucket, prefix)
 
 
 @app.command()
@@ -113,12 +106,19 @@ def set_up(
         float | None,
         typer.Option(min=0, max=1, help="The share of new tasks that get no pre-annotation, for comparison."),
     ] = None,
+    order: Annotated[
+        TaskOrder | None,
+        typer.Option(help="Which tasks people see first: those with the lowest score, the oldest, or the newest."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Change a project's settings; what is not named stays."""
     chosen = {"show_corrected": show_corrected, "control_share": control_share}
-    with bootstrap().transaction() as session:
+    container = bootstrap()
+    with container.transaction() as session:
         projects.set_up(session, name, **{name: value for name, value in chosen.items() if value is not None})
+    if order is not None:
+        projects.set_order(container.transaction, container.labeling_tool, name, order)
     show(name, as_json)
 
 
@@ -159,6 +159,9 @@ def connect(name: Name, as_json: AsJson = False) -> None:
         raise Misconfigured("no labeling tool is configured: set label_studio.url and label_studio.api_key")
     projects.connect(container.transaction, container.labeling_tool, name)
     show(name, as_json)
+
+
+app.command("adopt")(adopt)
 
 
 def _print(found: Sequence[ProjectOut], as_json: bool, *, one: bool) -> None:

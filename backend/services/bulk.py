@@ -9,6 +9,7 @@ import logging
 
 from sqlalchemy.orm import Session
 
+from backend.db.repositories import adoption as adoption_rows
 from backend.db.repositories import bulk as repository
 from backend.db.session import SessionFactory, session_scope
 from backend.db.tables import Publication
@@ -35,6 +36,9 @@ def publish_waiting(
 
     Raises `ServiceUnavailable`; what was taken and not made by then waits for an attempt of its own.
     """
+    with session_scope(factory) as session:
+        if adoption_rows.is_adopted(session, project_id):
+            return 0  # Their tasks are there: they have to be looked for.
     made = 0
     while True:
         with session_scope(factory) as session:

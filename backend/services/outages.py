@@ -6,7 +6,7 @@ then one of them asks, and its success lets the others go on. What waits stays p
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,8 +17,10 @@ from backend.db.repositories import outages as repository
 from backend.db.repositories import projects as project_rows
 from backend.db.session import SessionFactory, session_scope
 from backend.db.tables import LabelingState
+from backend.domain.adoption import Change, Place
 from backend.domain.corrections import Layer
 from backend.domain.errors import BadInput, PremaskError, ServiceUnavailable
+from backend.domain.ordering import TaskOrder
 from backend.domain.text import storable
 from backend.ports import (
     KEY_REFUSED,
@@ -60,12 +62,33 @@ class GuardedTool:
     def __init__(self, factory: SessionFactory, tool: LabelingTool, patience_s: float) -> None:
         self._factory, self._tool, self._patience_s = factory, tool, patience_s
 
-    def ensure_project(self, name: str, labels: list[str], buckets: list[str]) -> int:
+    def ensure_project(
+        self, name: str, labels: list[str], buckets: list[str], order: TaskOrder = TaskOrder.UNCERTAIN
+    ) -> int:
         """Never refused: a person asks for it. The project is well afterwards."""
         with self._noted(SERVER, SERVER):
-            number = self._tool.ensure_project(name, labels, buckets)
+            number = self._tool.ensure_project(name, labels, buckets, order)
         self._note_well(target_of(number))
         return number
+
+    def set_order(self, project_id: int, order: TaskOrder) -> None:
+        with self._guarded(project_id):
+            self._tool.set_order(project_id, order)
+
+    def survey(self, project_id: int, buckets: Sequence[str], labels: Sequence[str]) -> Place:
+        """Never refused, as `ensure_project`; a project that is none of ours has no state."""
+        with self._noted(SERVER, SERVER):
+            return self._tool.survey(project_id, buckets, labels)
+
+    def arrange(
+        self, project_id: int, buckets: Sequence[str], labels: Sequence[str], changes: Collection[Change]
+    ) -> None:
+        with self._noted(SERVER, SERVER):
+            self._tool.arrange(project_id, buckets, labels, changes)
+        self._note_well(target_of(project_id))
+
+    def sha256_of(self, address: str) -> str | None:
+        return self._tool.sha256_of(address)
 
     def publish(self, project_id: int, item: PublicationItem) -> PublishedTask:
         with self._guarded(project_id):

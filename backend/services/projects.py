@@ -16,7 +16,9 @@ from backend.db.repositories import projects as project_rows
 from backend.db.repositories import runs as run_rows
 from backend.db.repositories import videos as video_rows
 from backend.db.tables import Instruction, Project, ProjectSource
+from backend.domain.adoption import agreed_in
 from backend.domain.errors import BadInput, Conflict
+from backend.domain.ordering import TaskOrder
 from backend.domain.runs import Mode
 from backend.domain.text import is_storable
 from backend.ports import LabelingTool
@@ -105,8 +107,16 @@ def connect(transaction: Transaction, tool: LabelingTool, name: str, labels: Seq
     Needed when the tool was configured after the project was made, or a source in another bucket was added.
     """
     with transaction() as session:
-        buckets = list(dict.fromkeys(source.bucket for source in project_rows.by_name(session, name).sources))
-    tool_id = tool.ensure_project(name, list(labels), buckets)
+        project = project_rows.by_name(session, name)
+        buckets, order = list(dict.fromkeys(source.bucket for source in project.sources)), project.task_order
+        adopted = None if project.adoption is None else project.label_studio_project_id
+    if adopted is not None:
+        # Somebody else made it: what was agreed to is kept up, nothing else.
+        agreed = agreed_in(project.adoption) & set(tool.survey(adopted, buckets, labels).changes)
+        tool.arrange(adopted, buckets, labels, agreed)
+        tool_id = adopted
+    else:
+        tool_id = tool.ensure_project(name, list(labels), buckets, TaskOrder(order or TaskOrder.UNCERTAIN))
     with transaction() as session:
         project = project_rows.by_name(session, name)
         before, project.label_studio_project_id = project.label_studio_project_id, tool_id
@@ -119,7 +129,17 @@ def connect(transaction: Transaction, tool: LabelingTool, name: str, labels: Seq
         return project
 
 
-def set_up(session: Session, name: str, **settings: bool | float) -> Project:
+def set_order(transaction: Transaction, tool: LabelingTool | None, name: str, order: TaskOrder) -> None:
+    """Which tasks people are to see first, also in the labeling tool. Raises `NotFound`, `ServiceUnavailable`."""
+    with transaction() as session:
+        number = project_rows.by_name(session, name).label_studio_project_id
+    if tool is not None and number is not None:
+        tool.set_order(number, order)
+    with transaction() as session:
+        set_up(session, name, task_order=order.value)
+
+
+def set_up(session: Session, name: str, **settings: bool | float | str) -> Project:
     """Change settings of a project (`show_corrected`, …); those not named stay. Raises `NotFound`."""
     project = project_rows.by_name(session, name)
     for setting, value in settings.items():

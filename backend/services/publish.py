@@ -6,7 +6,7 @@ keeps a second worker waiting meanwhile.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import func
 from sqlalchemy.orm import Session
@@ -29,7 +29,7 @@ from backend.ports import (
     PublicationTrack,
     PublishedTask,
 )
-from backend.services import renditions
+from backend.services import adoption, renditions
 from backend.services.videos import probe_of
 from backend.settings import LabelStudioSettings, StorageSettings
 
@@ -99,7 +99,11 @@ def _read(factory: SessionFactory, publication_id: int, storage: StorageSettings
         if publication is None:
             return None
         try:
-            return _Order(publication.id, project_id_of(publication), item_of(session, publication, storage))
+            item = item_of(session, publication, storage)
+            if item.adopted is not None and item.adopted.task_id is None:
+                task_id = adoption.task_for(session, run_rows.get_whole(session, publication.run_id))
+                item = replace(item, adopted=replace(item.adopted, task_id=task_id))
+            return _Order(publication.id, project_id_of(publication), item)
         except BadInput as error:
             _fail(publication, error)
             return None
@@ -184,10 +188,12 @@ def item_of(session: Session, publication: Publication, storage: StorageSettings
     else:
         rows = layer_rows.get(session, publication.layer_id).tracks
         masks = layer_rows.masks_on(session, [row.id for row in rows], frames, probe.height, probe.width)
+    adopted = adoption.adopted_of(run, publication)
     return PublicationItem(
         run_id=run.id,
         layer_id=publication.layer_id,
         control=publication.control,
+        adopted=adopted,
         video_id=run.video_id,
         instruction_id=run.instruction_id,
         instruction=run.instruction.text,
@@ -206,7 +212,8 @@ def item_of(session: Session, publication: Publication, storage: StorageSettings
         # A track that is visible nowhere has nothing to show.
         tracks=tuple(_track(row, masks.get(row.id, {})) for row in rows if row.box_keyframes),
         model_version=f"{run.model_version.profile_name}@{run.model_version.digest[:_DIGEST_SHOWN]}",
-        rendition=renditions.shown(run.video, storage),
+        # In somebody else's project the video stays the one that is there.
+        rendition=None if adopted else renditions.shown(run.video, storage),
     )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
+from backend.db.repositories import adoption as adoption_rows
 from backend.db.repositories import bulk as bulk_rows
 from backend.db.repositories import reviews as repository
 from backend.db.repositories import runs as run_rows
@@ -69,7 +70,10 @@ def _record(session: Session, tool: LabelingTool, task: AnsweredTask, storage: S
         # Made many at once, when the tool doesn't tell their predictions.
         publication.prediction_id = task.predictions.get((publication.run_id, publication.layer_id))
     session.flush()
-    new = sum(_record_answer(session, tool, task, answer, storage) for answer in task.answers)
+    # Of an adopted project what was there before is left alone, unless it was asked for.
+    until = adoption_rows.annotations_until(session, task.project_id)
+    answers = [answer for answer in task.answers if answer.annotation_id > until]
+    new = sum(_record_answer(session, tool, task, answer, storage) for answer in answers)
     repository.mark_deleted(session, target, task.task_id, [answer.annotation_id for answer in task.answers])
     return new
 

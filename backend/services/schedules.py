@@ -109,11 +109,13 @@ def set_schedule(session: Session, project_name: str, cron: str, time_zone: str,
     return repository.put_schedule(session, project.id, values)
 
 
-def remove_schedule(session: Session, project_name: str) -> None:
-    """Raises `NotFound` where there is none. What is under way goes on."""
+def remove_schedule(session: Session, project_name: str) -> RetrainingSchedule:
+    """The schedule that was removed; what is under way goes on. Raises `NotFound` where there is none."""
     project = project_rows.by_name(session, project_name)
-    if not repository.delete_schedule(session, project.id):
+    schedule = repository.schedule_of(session, project.id)
+    if schedule is None:
         raise NotFound(f"project {project_name!r} has no schedule")
+    return repository.delete_schedule(session, schedule)
 
 
 def open_due(session: Session) -> list[Retraining]:

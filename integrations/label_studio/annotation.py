@@ -11,13 +11,13 @@ from typing import Any
 
 from backend.domain.corrections import BoxTrack, FrameMask, Layer
 from backend.domain.errors import BadInput
-from integrations.label_studio.config import BOX, MASK
+from integrations.label_studio.config import OURS, Names
 from integrations.label_studio.prediction import box_keyframes_of, mask_of
 
 
 def layer_of(
     result: Sequence[Mapping[str, Any]], size: tuple[int, int], frame_count: int, page_frames: Sequence[int],
-    track_indices: Mapping[str, int],
+    track_indices: Mapping[str, int], names: Names = OURS,
 ) -> Layer:  # fmt: skip
     """The boxes and masks of a result. `size`: (width, height) of the video in pixels; `page_frames[i]`: the frame
     index of the task's page i; `track_indices`: of the regions that were sent (`prediction.track_indices`). Raises
@@ -29,10 +29,10 @@ def layer_of(
         if identity in known:
             raise _unreadable(region, "another region has the same id")
         known.add(identity)
-        if region.get("from_name") == BOX and region.get("type") == "videorectangle":
+        if region.get("from_name") == names.box and region.get("type") == "videorectangle":
             track = _track(region, size, frame_count)
             tracks.append(replace(track, track_index=track_indices.get(track.region_id)))
-        elif region.get("from_name") == MASK and region.get("type") == "bitmasklabels":
+        elif region.get("from_name") == names.mask and region.get("type") == "bitmasklabels":
             mask = _mask(region, size, page_frames)
             masks.append(replace(mask, track_index=track_indices.get(mask.region_id)))
     return Layer(frame_count, tuple(tracks), tuple(masks))

@@ -14,10 +14,12 @@ from pydantic import SecretStr
 from backend.domain.corrections import Layer
 from backend.domain.errors import BadInput
 from backend.ports import PROJECT_GONE, Answer, AnsweredTask, PublicationItem
+from integrations.label_studio.adopted import reduced
 from integrations.label_studio.annotation import layer_of
 from integrations.label_studio.config import read_config
 from integrations.label_studio.coordinates import shown_rate
 from integrations.label_studio.failures import NOT_THERE, translated
+from integrations.label_studio.foreign import read_foreign
 from integrations.label_studio.prediction import origin_of, prediction, track_indices
 from integrations.label_studio.task_data import PAGE_FRAMES_FIELD
 
@@ -91,12 +93,16 @@ def _moment(value: datetime | str) -> datetime:
 
 def compared_layers(task: AnsweredTask, answer: Answer, item: PublicationItem) -> tuple[Layer, Layer]:
     """See `LabelingTool.layers`."""
-    rate, config = shown_rate(item), read_config(task.config)
-    pages = list(task.data[PAGE_FRAMES_FIELD])
+    rate = shown_rate(item)
+    if item.adopted is None:
+        config, pages = read_config(task.config), list(task.data[PAGE_FRAMES_FIELD])
+    else:
+        config, pages = read_foreign(task.config).known, list(task.data.get(PAGE_FRAMES_FIELD, ()))
+        item = reduced(item, config, pages)
     size, count = (item.probe.width, item.probe.height), item.probe.frame_count
     indices = track_indices(item)
-    sent = layer_of(prediction(item, config, rate, pages)["result"], size, count, pages, indices)
-    return sent, layer_of(answer.raw["result"] or [], size, count, pages, indices)
+    sent = layer_of(prediction(item, config, rate, pages)["result"], size, count, pages, indices, config.names)
+    return sent, layer_of(answer.raw["result"] or [], size, count, pages, indices, config.names)
 
 
 def changed_tasks(client: Any, project_id: int, since: datetime | None) -> Iterator[tuple[int, datetime]]:

@@ -5,8 +5,9 @@ open-source Label Studio has no masks on video. The text stands at the right of 
 window.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
 
@@ -65,11 +66,25 @@ _TEMPLATE = """\
 
 
 @dataclass(frozen=True, slots=True)
+class Names:
+    """What a configuration calls the tags that show what we send."""
+
+    video: str = VIDEO
+    box: str = BOX
+    pages: str = PAGES
+    mask: str = MASK
+
+
+OURS = Names()
+
+
+@dataclass(frozen=True, slots=True)
 class KnownConfig:
     """The labels a labeling configuration offers for boxes and for masks. Empty: the control is missing."""
 
     box_labels: tuple[str, ...]
     mask_labels: tuple[str, ...]
+    names: Names = OURS
 
     def shows(self, labels: Iterable[str]) -> bool:
         """Whether pre-annotations with these labels can be shown."""
@@ -116,6 +131,18 @@ def read_config(xml: str) -> KnownConfig:
     if ("Image", PAGES, None, "$keyframes") not in objects:
         masks = None
     return KnownConfig(_values(boxes), _values(masks))
+
+
+def names_in(result: Iterable[Mapping[str, Any]]) -> Names:
+    """The controls that a kept result was made with: ours, or, where it has nothing of them, the first of their kinds:
+    an adopted project has names of its own."""
+    found: dict[str, str] = {}
+    for region in result:
+        name, kind = str(region.get("from_name")), str(region.get("type"))
+        if name in (BOX, MASK):
+            return OURS
+        found.setdefault(kind, name)
+    return Names(box=found.get("videorectangle", BOX), mask=found.get("bitmasklabels", MASK))
 
 
 def _values(control: ElementTree.Element | None) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from backend.domain.annotation import Mask
 from backend.domain.tracks import BoxKeyframe
 from backend.ports import PublicationItem, PublicationTrack
 from integrations.label_studio import bitmask
-from integrations.label_studio.config import BOX, DEFAULT_LABEL, MASK, PAGES, VIDEO, KnownConfig
+from integrations.label_studio.config import DEFAULT_LABEL, KnownConfig, Names
 from integrations.label_studio.coordinates import (
     FrameRate,
     frame_index,
@@ -35,10 +35,10 @@ def prediction(
     """The prediction as it is sent. `page_frames[i]`: the frame index of the task's page i."""
     result = []
     for track in item.tracks:
-        label = _label(track, config)
-        result.append(_box_region(item, track, label, rate))
+        label = _label(item, track, config)
+        result.append(_box_region(item, track, label, rate, config.names))
         result += [
-            _mask_region(item, track, label, page_frames.index(frame), frame, mask)
+            _mask_region(item, track, label, page_frames.index(frame), frame, mask, config.names)
             for frame, mask in sorted(track.masks.items())
         ]
     scores = [track.score for track in item.tracks if track.score is not None]
@@ -97,13 +97,17 @@ def mask_of(region: Mapping[str, Any]) -> Mask:
     return bitmask.from_data_url(region["value"]["imageDataURL"])
 
 
-def _label(track: PublicationTrack, config: KnownConfig) -> str:
+def _label(item: PublicationItem, track: PublicationTrack, config: KnownConfig) -> str:
     """The project's label of that name, else the default one: the track's own words stay in `meta.text`."""
+    if item.adopted is not None and item.adopted.label is not None:
+        return item.adopted.label
     known = {label.casefold(): label for label in config.box_labels}
     return known.get(track.label.strip().casefold(), DEFAULT_LABEL)
 
 
-def _box_region(item: PublicationItem, track: PublicationTrack, label: str, rate: FrameRate) -> dict[str, Any]:
+def _box_region(
+    item: PublicationItem, track: PublicationTrack, label: str, rate: FrameRate, names: Names
+) -> dict[str, Any]:
     probe = item.probe
     sequence = []
     for keyframe in track.box_keyframes:
@@ -116,8 +120,8 @@ def _box_region(item: PublicationItem, track: PublicationTrack, label: str, rate
     region: dict[str, Any] = {
         "id": _box_id(item, track),
         "type": "videorectangle",
-        "from_name": BOX,
-        "to_name": VIDEO,
+        "from_name": names.box,
+        "to_name": names.video,
         "origin": "prediction",
         "meta": {"text": [track.label]},
         "value": {
@@ -131,13 +135,19 @@ def _box_region(item: PublicationItem, track: PublicationTrack, label: str, rate
 
 
 def _mask_region(
-    item: PublicationItem, track: PublicationTrack, label: str, page: int, frame: int, mask: Mask
+    item: PublicationItem,
+    track: PublicationTrack,
+    label: str,
+    page: int,
+    frame: int,
+    mask: Mask,
+    names: Names,
 ) -> dict[str, Any]:
     region: dict[str, Any] = {
         "id": _mask_id(item, track, frame),
         "type": "bitmasklabels",
-        "from_name": MASK,
-        "to_name": PAGES,
+        "from_name": names.mask,
+        "to_name": names.pages,
         "origin": "prediction",
         "item_index": page,
         "original_width": mask.width,

@@ -42,6 +42,13 @@ def ensure_storages(client: Any, project_id: int, buckets: Iterable[str], settin
             ) from error
 
 
+def missing_storages(client: Any, project_id: int, buckets: Iterable[str]) -> list[str]:
+    """Those of the buckets that the project has no storage for."""
+    with translated("listing its storages"):
+        known = {storage.bucket for storage in client.import_storage.s3.list(project=project_id)}
+    return [bucket for bucket in dict.fromkeys(buckets) if bucket not in known]
+
+
 def _storage(bucket: str, settings: StorageSettings) -> dict[str, Any]:
     fields: dict[str, Any] = {
         **_credentials(settings),

@@ -6,22 +6,25 @@ and by the prediction's version. Callers see to it that one worker at a time pub
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from backend.domain.adoption import Adopted, Change, Place
 from backend.domain.corrections import Layer
 from backend.domain.errors import BadInput, Misconfigured
+from backend.domain.ordering import TaskOrder
 from backend.ports import PROJECT_GONE, PROJECT_WRONG, Answer, AnsweredTask, PublicationItem, PublishedTask
 from backend.settings import LabelStudioSettings, StorageSettings
+from integrations.label_studio import adopted
 from integrations.label_studio.answers import changed_tasks, compared_layers, pseudonyms, read_task
 from integrations.label_studio.bulk import import_new
 from integrations.label_studio.config import KnownConfig, label_values, labeling_config, read_config
-from integrations.label_studio.coordinates import shown_rate
+from integrations.label_studio.coordinates import FrameRate, shown_rate
 from integrations.label_studio.failures import translated
 from integrations.label_studio.prediction import CURRENT, origin_of, prediction, superseded_version
-from integrations.label_studio.storages import ensure_cors, ensure_storages
+from integrations.label_studio.storages import ensure_cors, ensure_storages, missing_storages
 from integrations.label_studio.task_data import (
     KEY_FIELD,
     PAGE_FRAMES_FIELD,
@@ -30,7 +33,7 @@ from integrations.label_studio.task_data import (
     task_key,
 )
 from integrations.label_studio.validate import check_prediction
-from integrations.label_studio.views import ensure_view
+from integrations.label_studio.views import SAMPLING, ensure_view, order_tasks
 from integrations.label_studio.webhooks import ensure_webhook
 
 logger = logging.getLogger(__name__)
@@ -67,7 +70,9 @@ class LabelStudioTool:
                 base_url=self._url, api_key=self._key.get_secret_value(), timeout=self._timeout_s, max_retries=0
             )
 
-    def ensure_project(self, name: str, labels: list[str], buckets: list[str]) -> int:
+    def ensure_project(
+        self, name: str, labels: list[str], buckets: list[str], order: TaskOrder = TaskOrder.UNCERTAIN
+    ) -> int:
         project_id = self._find_project(name)
         if project_id is None:
             with translated(f"making the project {name}"):
@@ -75,23 +80,27 @@ class LabelStudioTool:
                     title=name[:_MAX_TITLE],
                     description=_description(name),
                     label_config=labeling_config(labels),
+                    sampling=SAMPLING[order],
                     **_PROJECT_SETTINGS,
                 )
             project_id = int(created.id)
         else:
             self._repair_project(project_id, labels)
-        ensure_view(self._client, project_id)
+        ensure_view(self._client, project_id, order)
         self._ensure_webhook(project_id)
         all_buckets = list(dict.fromkeys([*buckets, self._storage.artifact_bucket]))
         ensure_storages(self._client, project_id, all_buckets, self._storage)
-        for bucket in all_buckets:
+        self._ensure_cors(all_buckets)
+        return project_id
+
+    def _ensure_cors(self, buckets: Sequence[str]) -> None:
+        for bucket in buckets:
             try:
                 if ensure_cors(bucket, self._url, self._storage):
                     logger.info("added a CORS rule for Label Studio to the bucket %s", bucket)
             except Misconfigured as error:
                 # The operator may have set it where our credentials can't look.
                 logger.warning("%s", error)
-        return project_id
 
     def _ensure_webhook(self, project_id: int) -> None:
         url, token = self._webhook
@@ -103,9 +112,37 @@ class LabelStudioTool:
             # Reviews come without it, too, only later.
             logger.warning("%s; until then changes are seen by polling", error)
 
+    def set_order(self, project_id: int, order: TaskOrder) -> None:
+        self._project(project_id)
+        order_tasks(self._client, project_id, order)
+
+    def survey(self, project_id: int, buckets: Sequence[str], labels: Sequence[str]) -> Place:
+        return adopted.survey(self._client, project_id, buckets, labels, self._webhook)
+
+    def arrange(
+        self, project_id: int, buckets: Sequence[str], labels: Sequence[str], changes: Collection[Change]
+    ) -> None:
+        if Change.CONFIG in changes:
+            adopted.complete_config(self._client, project_id, labels)
+        if Change.WEBHOOK in changes:
+            self._ensure_webhook(project_id)
+        if Change.STORAGE in changes:
+            ensure_storages(
+                self._client, project_id, missing_storages(self._client, project_id, buckets), self._storage
+            )
+            self._ensure_cors(buckets)
+        if Change.SHOW_PREDICTIONS in changes:
+            with translated(f"having its project {project_id} show predictions"):
+                self._client.projects.update(project_id, show_collab_predictions=True)
+
+    def sha256_of(self, address: str) -> str | None:
+        return adopted.upload_sha256(self._client, address)
+
     def publish(self, project_id: int, item: PublicationItem) -> PublishedTask:
         rate = shown_rate(item)
         project = self._project(project_id)
+        if item.adopted is not None:
+            return self._publish_adopted(project, item, item.adopted, rate)
         config = self._config(project)
         existing = self._find_task(project_id, task_key(item))
         data = task_data(item, rate, existing[1] if existing else None)
@@ -117,6 +154,36 @@ class LabelStudioTool:
         prediction_id = self._ensure_prediction(task_id, (item.run_id, item.layer_id), body)
         self._ensure_current(project)
         return PublishedTask(project_id, task_id, prediction_id, () if rate.constant else (VFR_WARNING,))
+
+    def _publish_adopted(self, project: Any, item: PublicationItem, how: Adopted, rate: FrameRate) -> PublishedTask:
+        """Into a project that somebody else made: their task stays as it is and gets a prediction."""
+        project_id, config, task_id = int(project.id), adopted.config_of(project), how.task_id
+        existing = None
+        if task_id is None:
+            existing = self._find_task(project_id, task_key(item))
+            if existing is None and Change.NEW_TASKS not in how.changes:
+                raise BadInput(
+                    f"no task of Label Studio's project {project_id} has this video, and new ones were not agreed to "
+                    "(`premask projects adopt … --new-tasks`)",
+                    code="no_task",
+                )
+            data = config.new_data(task_data(item, rate, existing[1] if existing else None))
+        else:
+            data = adopted.their_task(self._client, project_id, task_id)
+        config.check_rate(data, rate.fps, item.probe)
+        pages = data.get(PAGE_FRAMES_FIELD, [])
+        item = adopted.reduced(item, config.known, pages)
+        body = prediction(item, config.known, rate, pages)
+        check_prediction(body, config.known, item.probe.frame_count, len(pages))
+        warnings = () if rate.constant else (VFR_WARNING,)
+        if task_id is None:
+            task_id = self._ensure_task(project_id, data, existing)
+        if item.control:
+            return PublishedTask(project_id, task_id, None, warnings)
+        prediction_id = self._ensure_prediction(task_id, (item.run_id, item.layer_id), body)
+        if Change.SHOW_PREDICTIONS in how.changes:
+            self._ensure_current(project)
+        return PublishedTask(project_id, task_id, prediction_id, warnings)
 
     def publish_new(self, project_id: int, items: Sequence[PublicationItem]) -> list[int | BadInput]:
         project = self._project(project_id)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from backend.domain.errors import BadInput
-from integrations.label_studio.config import BOX, MASK, PAGES, VIDEO, KnownConfig
+from integrations.label_studio.config import KnownConfig
 
 #: Bodies over 250 MB fail in Label Studio; a browser is in trouble much earlier.
 MAX_BODY_BYTES = 50_000_000
@@ -25,15 +25,16 @@ def check_prediction(
     """Raise `BadInput` (code `invalid_prediction`) that names the region and what is wrong with it. `size_bytes`: of
     the body as it is sent, where that is known."""
     seen: set[str] = set()
+    names = config.names
     for region in body["result"]:
         name = f"region {region['id']}"
         _require(region["id"] not in seen, f"{name}: the id is used twice")
         seen.add(region["id"])
         match (region["type"], region["from_name"], region["to_name"]):
-            case ("videorectangle", from_name, to_name) if (from_name, to_name) == (BOX, VIDEO):
+            case ("videorectangle", from_name, to_name) if (from_name, to_name) == (names.box, names.video):
                 _check_labels(name, region["value"]["labels"], config.box_labels)
                 _check_sequence(name, region["value"]["sequence"], frame_count)
-            case ("bitmasklabels", from_name, to_name) if (from_name, to_name) == (MASK, PAGES):
+            case ("bitmasklabels", from_name, to_name) if (from_name, to_name) == (names.mask, names.pages):
                 _check_labels(name, region["value"]["bitmasklabels"], config.mask_labels)
                 index = region["item_index"]
                 _require(0 <= index < page_count, f"{name}: page {index} of {page_count}")

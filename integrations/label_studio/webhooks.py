@@ -51,6 +51,12 @@ def ensure_webhook(client: Any, project_id: int, url: str, token: SecretStr) -> 
         ) from error
 
 
+def has_webhook(client: Any, project_id: int, url: str) -> bool:
+    """Whether the project tells `url` of its changes."""
+    with translated(f"looking at the webhooks of its project {project_id}"):
+        return any(_is_ours(hook.url, url) for hook in client.webhooks.list(project=str(project_id)))
+
+
 def _is_ours(known: str, url: str) -> bool:
     """By the path: our API may have moved to another address."""
     return urlsplit(known)[2:] == urlsplit(url)[2:]

@@ -3,13 +3,15 @@
 Its clock ticks with every change. Regions are said in the tests' own words: a layer beside each answer.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from backend.domain.adoption import Change, Place
 from backend.domain.corrections import Layer
 from backend.domain.errors import BadInput
+from backend.domain.ordering import TaskOrder
 from backend.ports import Answer, AnsweredTask, PublicationItem, PublishedTask
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -18,7 +20,23 @@ BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 class UnusedTool:
     """A `LabelingTool` nobody is to ask; tests say what is asked by overriding it."""
 
-    def ensure_project(self, name: str, labels: list[str], buckets: list[str]) -> int:
+    def ensure_project(
+        self, name: str, labels: list[str], buckets: list[str], order: TaskOrder = TaskOrder.UNCERTAIN
+    ) -> int:
+        raise NotImplementedError
+
+    def set_order(self, project_id: int, order: TaskOrder) -> None:
+        raise NotImplementedError
+
+    def survey(self, project_id: int, buckets: Sequence[str], labels: Sequence[str]) -> Place:
+        raise NotImplementedError
+
+    def arrange(
+        self, project_id: int, buckets: Sequence[str], labels: Sequence[str], changes: Collection[Change]
+    ) -> None:
+        raise NotImplementedError
+
+    def sha256_of(self, address: str) -> str | None:
         raise NotImplementedError
 
     def publish(self, project_id: int, item: PublicationItem) -> PublishedTask:

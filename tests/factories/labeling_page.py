@@ -123,6 +123,13 @@ class LabelingPage:
         masks.evaluate("element => element.scrollIntoView({block: 'start'})")
         return masks.locator(".konvajs-content canvas").first
 
+    def video_place(self, width: int, height: int) -> tuple[float, float, float]:
+        """Where a video of `width` × `height` pixels is shown: pixels of the window for each of its own, left, top."""
+        view = self.video.bounding_box()
+        assert view is not None
+        scale = view["height"] / height
+        return scale, view["x"] + (view["width"] - scale * width) / 2, view["y"]
+
     def video_pixels(self, width: int, height: int) -> np.ndarray:
         """(h, w, 3) of what is seen of the video, whose frames are `width` × `height`; without the bars beside it."""
         pixels = self.pixels_of(self.video)

@@ -3,9 +3,11 @@
 from fastapi import APIRouter
 
 from backend.api.deps import TheContainer, TheSession
+from backend.api.schemas.adoption import AdoptIn, PlanOut
 from backend.api.schemas.projects import (
     InstructionIn,
     InstructionOut,
+    OrderIn,
     ProjectChange,
     ProjectIn,
     ProjectOut,
@@ -14,7 +16,8 @@ from backend.api.schemas.projects import (
     StatusOut,
 )
 from backend.db.repositories import projects as rows
-from backend.services import outages, projects
+from backend.domain.errors import Misconfigured
+from backend.services import adoption, outages, projects
 
 router = APIRouter(prefix="/projects", tags=["projects"])
 
@@ -54,6 +57,25 @@ def make_project(body: ProjectIn, container: TheContainer) -> ProjectOut:
 @router.patch("/{name}")
 def change_project(name: str, body: ProjectChange, session: TheSession) -> ProjectOut:
     return ProjectOut.model_validate(projects.set_up(session, name, **body.model_dump(exclude_none=True)))
+
+
+@router.put("/{name}/order")
+def set_order(name: str, body: OrderIn, container: TheContainer) -> OrderIn:
+    """Which tasks people see first, also in the labeling tool."""
+    projects.set_order(container.transaction, container.labeling_tool, name, body.order)
+    return body
+
+
+@router.post("/{name}/adopt")
+def adopt_project(name: str, body: AdoptIn, container: TheContainer) -> PlanOut:
+    """Take over a project of the labeling tool that somebody else made. Unless `apply` is set, nothing is changed."""
+    if container.labeling_tool is None:
+        raise Misconfigured("no labeling tool is configured: set label_studio.url and label_studio.api_key")
+    plan = adoption.adopt(
+        container.transaction, container.labeling_tool, container.store, body.request(name), container.run_spec,
+        apply=body.apply,
+    )  # fmt: skip
+    return PlanOut.of(plan)
 
 
 @router.post("/{name}/instructions", status_code=201)

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query
 from sqlalchemy.orm import Session
 
 from backend.api.deps import PageBounds, TheSession, next_cursor
@@ -54,11 +54,10 @@ def put_schedule(name: str, asked: ScheduleIn, session: TheSession) -> ScheduleO
     return ScheduleOut.of(schedules.set_schedule(session, name, asked.cron, asked.time_zone, asked.plan))
 
 
-@router.delete("/projects/{name}/retraining-schedule", status_code=204)
-def delete_schedule(name: str, session: TheSession) -> Response:
-    """What is under way goes on."""
-    schedules.remove_schedule(session, name)
-    return Response(status_code=204)
+@router.delete("/projects/{name}/retraining-schedule")
+def delete_schedule(name: str, session: TheSession) -> ScheduleOut:
+    """What the schedule was; what is under way goes on."""
+    return ScheduleOut.of(schedules.remove_schedule(session, name))
 
 
 @router.post("/projects/{name}/retrainings", status_code=201)

@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field, field_validator
 
 from backend.api.schemas.common import Row
 from backend.db.tables import ModelVersion
+from backend.domain.ordering import TaskOrder
 from backend.domain.runs import Mode
 from backend.services.projects import MAX_INSTRUCTION_CHARS, MAX_NAME_CHARS, InstructionSpec, Source
 
@@ -42,6 +43,10 @@ class ProjectChange(BaseModel):
         None, description="send what corrections make of a result as a fresh prediction"
     )
     control_share: float | None = Field(None, ge=0, le=1, description="share of new tasks without a pre-annotation")
+
+
+class OrderIn(BaseModel):
+    order: TaskOrder = Field(description="which tasks people see first; uncertain: those with the lowest score")
 
 
 class StatusOut(Row):
@@ -82,9 +87,16 @@ class ProjectOut(Row):
     model_version: str | None = Field(None, description="the digest it is pinned to; none: it follows the champion")
     show_corrected: bool
     control_share: float
+    task_order: TaskOrder | None = Field(description="which tasks people see first; none: as it was when adopted")
+    adopted: bool = Field(validation_alias="adoption", description="its place in the labeling tool is somebody else's")
     created_at: datetime
     sources: list[SourceOut]
     instructions: list[InstructionOut]
+
+    @field_validator("adopted", mode="before")
+    @classmethod
+    def _is_adopted(cls, value: object) -> bool:
+        return value is not None
 
     @field_validator("model_version", mode="before")
     @classmethod

@@ -43,13 +43,12 @@ def schedule_of(session: Session, project_id: int) -> RetrainingSchedule | None:
     return session.get(RetrainingSchedule, project_id)
 
 
-def delete_schedule(session: Session, project_id: int) -> bool:
-    """Whether there was one."""
-    schedule = schedule_of(session, project_id)
-    if schedule is not None:
-        session.delete(schedule)
-        session.flush()
-    return schedule is not None
+def delete_schedule(session: Session, schedule: RetrainingSchedule) -> RetrainingSchedule:
+    """The schedule as it was, with its project."""
+    _ = schedule.project
+    session.delete(schedule)
+    session.flush()
+    return schedule
 
 
 def schedules(session: Session) -> Sequence[RetrainingSchedule]:

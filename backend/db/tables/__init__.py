@@ -7,7 +7,7 @@ from backend.db.tables.datasets import Dataset, DatasetItemRow, SourceVideo
 from backend.db.tables.models import ModelVersion, Promotion, VerdictRow
 from backend.db.tables.outages import LabelingState
 from backend.db.tables.outbox import OutboxMessage, WorkerHeartbeat
-from backend.db.tables.projects import Instruction, Project, ProjectSource
+from backend.db.tables.projects import AdoptedTask, Instruction, Project, ProjectSource
 from backend.db.tables.renditions import RenditionRow
 from backend.db.tables.retraining import Retraining, RetrainingNotice, RetrainingSchedule
 from backend.db.tables.reviews import (
@@ -22,10 +22,10 @@ from backend.db.tables.runs import DetectionRow, KeyframeRow, MaskRow, Publicati
 from backend.db.tables.videos import Video
 
 __all__ = [
-    "Base", "CarriedMaskRow", "CorrectedLayer", "CorrectedMaskRow", "CorrectedTrackRow", "Dataset", "DatasetItemRow",
-    "DetectionRow", "Instruction", "KeyframeRow", "LabelingState", "MaskCorrectionRow", "MaskRow", "ModelVersion",
-    "OutboxMessage", "Project", "ProjectSource", "Promotion", "Publication", "RenditionRow", "Retraining",
-    "RetrainingNotice", "RetrainingSchedule", "Review", "ReviewFeed", "ReviewTask", "ReviewVersion", "Run",
-    "RunCheckpoint", "RunWay", "SourceVideo", "TrackCorrectionRow", "TrackRow", "VerdictRow", "Video",
+    "AdoptedTask", "Base", "CarriedMaskRow", "CorrectedLayer", "CorrectedMaskRow", "CorrectedTrackRow", "Dataset",
+    "DatasetItemRow", "DetectionRow", "Instruction", "KeyframeRow", "LabelingState", "MaskCorrectionRow", "MaskRow",
+    "ModelVersion", "OutboxMessage", "Project", "ProjectSource", "Promotion", "Publication", "RenditionRow",
+    "Retraining", "RetrainingNotice", "RetrainingSchedule", "Review", "ReviewFeed", "ReviewTask", "ReviewVersion",
+    "Run", "RunCheckpoint", "RunWay", "SourceVideo", "TrackCorrectionRow", "TrackRow", "VerdictRow", "Video",
     "WorkerHeartbeat",
 ]  # fmt: skip

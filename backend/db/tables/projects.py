@@ -1,7 +1,9 @@
 """Projects: which parts of storage they watch, and what they ask of every video there."""
 
-from sqlalchemy import CheckConstraint, ForeignKey, String, Text, UniqueConstraint, text
-from sqlalchemy.dialects.postgresql import ARRAY
+from typing import Any
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, String, Text, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from backend.db.tables.base import Base, CreatedAt, Id, Moment
@@ -12,7 +14,10 @@ class Project(Base):
     """`model_version_id`: the version its runs are pinned to; None: they follow the champion of their profile."""
 
     __tablename__ = "projects"
-    __table_args__ = (CheckConstraint("control_share BETWEEN 0 AND 1", name="control_share"),)
+    __table_args__ = (
+        CheckConstraint("control_share BETWEEN 0 AND 1", name="control_share"),
+        CheckConstraint("task_order IN ('uncertain', 'oldest', 'newest')", name="task_order"),
+    )
 
     id: Mapped[Id]
     name: Mapped[str] = mapped_column(String(200), unique=True)
@@ -23,6 +28,11 @@ class Project(Base):
     show_corrected: Mapped[bool] = mapped_column(server_default=text("false"))
     #: The share of tasks that get no pre-annotation, to see what one is worth.
     control_share: Mapped[float] = mapped_column(server_default="0")
+    #: Which tasks people are to see first. Null: as those have it who made its place in the labeling tool.
+    task_order: Mapped[str | None] = mapped_column(String(16), server_default="uncertain")
+    #: Where its place in the labeling tool is somebody else's: what was agreed to (`changes`), and the newest of the
+    #: annotations of before, which are not read (`annotations_until`; null: all are). Null: the place is our own.
+    adoption: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     created_at: Mapped[CreatedAt]
 
     model_version: Mapped[ModelVersion | None] = relationship()
@@ -65,6 +75,22 @@ class Instruction(Base):
     text_sha256: Mapped[str] = mapped_column(String(64))
     mode: Mapped[str] = mapped_column(String(8))
     key_prefixes: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}")
+    #: What its things are labelled as in the labeling tool, where that was chosen.
+    label: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[CreatedAt]
 
     project: Mapped[Project] = relationship(back_populates="instructions")
+
+
+class AdoptedTask(Base):
+    """A task that was in an adopted project before. `video_uri`: the address of its video; `sha256`: of its bytes,
+    where they were read. Once it is used, `video_id` and `instruction_id` say for what."""
+
+    __tablename__ = "adopted_tasks"
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True)
+    task_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    video_uri: Mapped[str | None] = mapped_column(Text, index=True)
+    sha256: Mapped[str | None] = mapped_column(String(64))
+    video_id: Mapped[int | None] = mapped_column(ForeignKey("videos.id", ondelete="SET NULL"), index=True)
+    instruction_id: Mapped[int | None] = mapped_column(ForeignKey("instructions.id", ondelete="SET NULL"), index=True)
