@@ -77,9 +77,10 @@ def s3_uri(address: str, buckets: Iterable[str]) -> str:
     parts = urlsplit(address)
     if wrapped := parse_qs(parts.query).get("fileuri"):
         try:
-            return base64.urlsafe_b64decode(wrapped[0]).decode()
+            inner = base64.b64decode(wrapped[0], altchars=b"-_", validate=True).decode()
         except ValueError:  # No base64, or no text in it.
             return address
+        return inner if inner.startswith("s3://") else address
     if parts.scheme in ("http", "https"):
         path = unquote(parts.path).lstrip("/")
         for bucket in buckets:

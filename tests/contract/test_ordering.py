@@ -70,6 +70,21 @@ def test_a_new_project_shows_the_least_certain_first_and_scores_are_the_runs(des
     assert [prediction["score"] for prediction in desk.predictions()] == list(SCORES)
 
 
+def test_a_task_counts_by_the_prediction_that_is_shown(desk: Desk) -> None:
+    """A later run is sure of what was the least certain task; its superseded prediction doesn't count any more."""
+    made = publish_all(desk)
+    item = moving_square.item(f"s3://{core.BUCKET}/2.mp4", run_id=22, video_id=2)
+    desk.tool.publish(desk.project_id, replace(item, tracks=(replace(item.tracks[0], score=0.95),)))
+    answered = []
+    for _ in made:
+        answered.append(int(desk.get(f"/api/projects/{desk.project_id}/next")["id"]))
+        task = f"/api/tasks/{answered[-1]}/annotations/"
+        assert desk.api.post(task, json={"result": []}).status_code == 201
+    # Where one without a score comes, the server's database decides.
+    answered.remove(made[2])
+    assert answered == [made[n] for n in (3, 0, 1)]
+
+
 def test_a_teams_own_view_is_left_alone(desk: Desk) -> None:
     [view] = views(desk)
     own = {**view["data"], "title": "ours", "ordering": ["-tasks:id"]}

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from backend.domain.annotation import Box
 from backend.domain.corrections import Change, compare
 from backend.domain.masks import decode_mask
-from backend.domain.tracks import interpolate
+from backend.domain.tracks import BoxKeyframe, interpolate
 from backend.ports import PublicationItem, PublishedTask
 from backend.settings import LabelStudioSettings, StorageSettings
 from integrations.label_studio.coordinates import label_studio_frame
@@ -28,6 +28,8 @@ pytestmark = [pytest.mark.stack, pytest.mark.label_studio, pytest.mark.browser, 
 
 #: On the screen: half the outline and the scaling of the picture.
 TOLERANCE_PX = 3
+#: An outline is two pixels wide and drawn on whole pixels.
+INTERPOLATION_PX = 1.5
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,34 @@ def test_the_box_lies_on_the_object_and_moves_with_it(opened: LabelingPage) -> N
             return object_off <= TOLERANCE_PX and box_off <= TOLERANCE_PX
 
         until(lies_on_it, f"object and box at frame {frame} lie where the truth is, {truth}", 10)
+
+
+def test_between_keyframes_the_browser_shows_what_we_interpolate(browser: Page, published: Published) -> None:
+    """Far keyframes, sizes that change, a thing that leaves and comes back, and stays after the last keyframe."""
+    keyframes = (
+        BoxKeyframe(2, Box(30, 200, 130, 260), True),
+        BoxKeyframe(19, Box(400, 20, 440, 140), True),
+        BoxKeyframe(26, Box(180, 90, 480, 330), False),
+        BoxKeyframe(40, Box(10, 10, 90, 90), True),
+        BoxKeyframe(51, Box(500, 250, 620, 340), True),
+    )
+    [track] = published.item.tracks
+    drawn = replace(track, box_keyframes=keyframes, masks={})
+    item = replace(published.item, run_id=11, instruction_id=6, tracks=(drawn,))
+    task = published.tool.publish(published.task.project_id, item)
+    page = LabelingPage.opened(browser, published.tool.task_url(task.project_id, task.task_id))
+    ours = interpolate(keyframes, moving_square.FRAME_COUNT)
+    for frame in (1, 2, 5, 11, 18, 22, 26, 27, 39, 40, 44, 50, 51, 58):
+        page.jump_to(label_studio_frame(frame))
+
+        def as_ours(frame: int = frame) -> bool:
+            pixels = seen(page)
+            shown = stroke_box(pixels)
+            if frame not in ours:
+                return shown is None
+            return distance(shown, scaled(ours[frame], pixels)) <= INTERPOLATION_PX
+
+        until(as_ours, f"frame {frame} is shown as we have it, {ours.get(frame)}", 10)
 
 
 @pytest.mark.parametrize("frame", [moving_square.VISIBLE[0] - 1, moving_square.VISIBLE[-1] + 1])

@@ -99,6 +99,8 @@ def test_a_rate_is_refused_once_the_last_frame_is_half_a_frame_off() -> None:
         ("https://films.s3.eu-west-1.amazonaws.com/in/a.mp4", "s3://films/in/a.mp4"),
         (f"/tasks/1/resolve/?fileuri={base64.urlsafe_b64encode(b's3://films/a.mp4').decode()}", "s3://films/a.mp4"),
         ("/tasks/1/resolve/?fileuri=%FF", "/tasks/1/resolve/?fileuri=%FF"),
+        ("/tasks/1/resolve/?fileuri=%%%", "/tasks/1/resolve/?fileuri=%%%"),
+        ("/tasks/1/resolve/?fileuri=L2V0Yy9ob3N0cw==", "/tasks/1/resolve/?fileuri=L2V0Yy9ob3N0cw=="),
         ("https://elsewhere.org/in/a.mp4", "https://elsewhere.org/in/a.mp4"),
         ("/data/upload/3/a.mp4", "/data/upload/3/a.mp4"),
     ],
