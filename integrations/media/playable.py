@@ -1,7 +1,7 @@
 """Whether a browser shows a video as it is, every frame at its number; if not, why.
 
-What Chromium plays is asked for, not what some browser may: a video left out of it gets a rendition, which costs
-minutes of a CPU; one taken in by mistake shows a labeler the wrong frame, or nothing.
+Asked for is what every browser plays: a video left out of it gets a rendition, which costs minutes of a CPU; one taken
+in by mistake shows a labeler the wrong frame, or nothing. Pictures that are to be turned are turned by all of them.
 """
 
 from pathlib import Path
@@ -62,8 +62,6 @@ def _of_times(container: InputContainer, stream: VideoStream, probe: VideoProbe)
     if container.format.name == _MP4 and stream.frames != probe.frame_count:
         # Cut by an edit list, or in fragments without an index: players differ in what they count.
         found.append(f"it holds {stream.frames} frames in its index and shows {probe.frame_count}")
-    if probe.rotation_deg:
-        found.append(f"its pictures are to be turned by {probe.rotation_deg}°")
     return found
 
 
