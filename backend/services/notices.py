@@ -1,6 +1,7 @@
 """Who is told how a retraining ended: each address once, again and again until it takes it, and then no more."""
 
 import logging
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -58,6 +59,16 @@ def send(factory: SessionFactory, notifier: Notifier, notice_id: int, settings: 
         row.sent_at = None if problem else repository.now(session)
     if problem:
         log.warning("notice %d was not taken: %s", notice_id, problem)
+
+
+def reap(session: Session, settings: RetrainingSettings, silent_s: float, idle_queues: Collection[str]) -> int:
+    """Ask again for notices whose message was lost; how many were found."""
+    if outbox.IO_QUEUE not in idle_queues:
+        return 0
+    lost = repository.lock_unsent(session, silent_s, settings.notice_attempts, _BATCH)
+    for notice in lost:
+        outbox.dispatch_notice(session, notice)
+    return len(lost)
 
 
 def written(row: Retraining) -> Notice:

@@ -4,7 +4,7 @@ import logging
 
 from backend.db.session import try_lock
 from backend.domain.errors import ServiceUnavailable
-from backend.services import corrected, outbox, renditions, retraining, review_feed, runs, schedules
+from backend.services import corrected, notices, outbox, renditions, retraining, review_feed, runs, schedules
 from backend.services import reconcile as listing
 from workers.app import app
 from workers.task import PremaskTask
@@ -29,10 +29,12 @@ def reap(self: PremaskTask) -> None:
     except ServiceUnavailable as error:
         log.warning("only leases are looked at: %s", error)
         idle = set()
+    settings = self.container.settings
     with self.transaction() as session:
-        found = runs.reap(session, self.container.settings.worker, idle)
-        found["layers"] = corrected.reap(session, self.container.settings.worker, idle)
-        found["retrainings"] = retraining.reap(session, self.container.settings.worker, idle)
+        found = runs.reap(session, settings.worker, idle)
+        found["layers"] = corrected.reap(session, settings.worker, idle)
+        found["retrainings"] = retraining.reap(session, settings.worker, idle)
+        found["notices"] = notices.reap(session, settings.retraining, 2 * settings.worker.lease_s, idle)
         found["renditions"] = renditions.reap(session, self.container.settings.worker, idle)
     if any(found.values()):
         log.warning("sent again: %s", found)

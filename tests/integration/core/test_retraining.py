@@ -241,6 +241,23 @@ def test_everybody_is_told_once_again_and_again_until_it_is_taken(container: Con
     assert notice.sent_at is not None
 
 
+def test_a_notice_whose_message_was_lost_is_asked_for_again(container: Container) -> None:
+    number, settings = one_open(container, notify=("mailto:ada@example.org",)), RetrainingSettings()
+    with container.transaction() as session:
+        retraining.cancel(session, number, "ada")
+
+    def found(queues: set[str], silent_s: float) -> int:
+        with container.transaction() as session:
+            return notices.reap(session, settings, silent_s, queues)
+
+    assert found({outbox.IO_QUEUE}, 60) == 0, "it has just been sent"
+    assert found({outbox.GPU_QUEUE}, 0) == 0, "its queue is busy"
+    assert found({outbox.IO_QUEUE}, 0) == 1
+    with container.transaction() as session:
+        sent = [m for m in session.scalars(select(OutboxMessage)) if m.task == outbox.NOTIFY_TASK]
+        assert len(sent) == 2
+
+
 def test_who_refuses_is_asked_no_more_and_the_path_is_kept_secret(container: Container) -> None:
     receiver = Receiver([404, 200])
     settings = RetrainingSettings()
