@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from backend.db.session import SessionFactory, make_engine, make_session_factory, session_scope
 from backend.domain.errors import PremaskError
-from backend.ports import LabelingTool, ModelRegistry, Notifier
+from backend.ports import LabelingTool, MaskService, ModelRegistry, Notifier
 from backend.profiles import ModelProfile, load_profile
 from backend.services import outbox
 from backend.services.ingest import RunSpec
@@ -23,6 +23,7 @@ from backend.settings import Settings, get_settings
 from integrations.broker.celery import CeleryQueue
 from integrations.label_studio.reader import LabelStudioReader
 from integrations.label_studio.tool import LabelStudioTool
+from integrations.masks.client import RemoteMasks
 from integrations.mlflow.registry import MlflowRegistry
 from integrations.notices.sender import Sender
 from integrations.s3.store import S3ObjectStore
@@ -87,6 +88,12 @@ class Container:
         if labeling.url is None:
             return None
         return GuardedTool(self.sessions, LabelStudioTool(labeling, self.settings.storage), labeling.timeout_s)
+
+    @cached_property
+    def mask_service(self) -> MaskService | None:
+        """None where masks aren't drawn on demand."""
+        interactive = self.settings.interactive
+        return None if interactive.service_url is None else RemoteMasks(interactive)
 
     @cached_property
     def workshop(self) -> "Workshop":

@@ -17,6 +17,7 @@ from backend.domain.corrections import Layer
 from backend.domain.datasets import TruthObject
 from backend.domain.errors import BadInput
 from backend.domain.ordering import TaskOrder
+from backend.domain.prompts import ThingPrompt
 from backend.domain.runs import Mode, RunStatus, Stage
 from backend.domain.tracks import BoxKeyframe
 
@@ -185,6 +186,30 @@ class AnnotationPipeline(Protocol):
         is seen. Progress goes from 0 to 1. Raises `BadInput` where the file is not the video that was probed."""
 
 
+@dataclass(frozen=True, slots=True)
+class SuggestedMask:
+    """`predicted_iou`: the segmenter's own estimate, 0..1."""
+
+    mask: Mask
+    predicted_iou: float
+
+
+class MaskService(Protocol):
+    """Draws masks on single pictures, in a process that has the models and is not busy with runs."""
+
+    def draw(
+        self, bucket: str, key: str, size: tuple[int, int], model_digest: str, prompts: Sequence[ThingPrompt]
+    ) -> list[SuggestedMask | None]:
+        """One mask a prompt, None where nothing is seen. `size`: (width, height) of the stored picture in pixels;
+        `model_digest`: of the model version whose segmenter is asked.
+
+        Raises `ServiceUnavailable` where it is away, late or busy, `ObjectGone` where the picture is; `Misconfigured`.
+        """
+
+    def check(self) -> None:
+        """Raises `ServiceUnavailable` or `Misconfigured` unless it is ready."""
+
+
 class JobQueue(Protocol):
     def send(self, task: str, queue: str, payload: Mapping[str, Any]) -> None:
         """Hand one message to the broker. Raises `ServiceUnavailable` when it can't be reached."""
@@ -322,6 +347,15 @@ class LabelingTool(Protocol):
     def sha256_of(self, address: str) -> str | None:
         """Of a file that the tool itself keeps, by its address in a task; None for any other, and for one that is
         gone."""
+
+    def ensure_interactive(self, project_id: int, wanted: bool) -> None:
+        """Have masks suggested to the project's labelers when they ask for one, or no more. Idempotent; repairs.
+
+        Raises `Misconfigured` where our API can't be reached from the tool, or its settings are missing.
+        """
+
+    def interactive_trouble(self, project_id: int) -> str | None:
+        """What keeps the project's labelers from getting suggestions; None: nothing. Raises as `publish`."""
 
     def publish(self, project_id: int, item: "PublicationItem") -> PublishedTask:
         """Idempotent: a repeat finds the task and the prediction that are there.

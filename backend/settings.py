@@ -61,6 +61,10 @@ class LabelStudioSettings(Group):
     #: reviews.
     webhook_url: str | None = None
     webhook_token: SecretStr | None = None
+    #: Our API's `/interactive` as Label Studio reaches it, and the password that it gives there (basic auth, user
+    #: `premask`). Without them there are no masks on demand.
+    ml_backend_url: str | None = None
+    ml_backend_secret: SecretStr | None = None
     #: With a secret, annotators are kept as pseudonyms made with it, never as their numbers; keep it, or they change.
     annotator_secret: SecretStr | None = None
     poll_interval_s: float = Field(30.0, gt=0, description="how often it is asked what people changed")
@@ -69,6 +73,18 @@ class LabelStudioSettings(Group):
     )
     #: So often the server may refuse or fail at a publication (being away doesn't count); then it is `failed`.
     max_attempts: int = Field(20, ge=1)
+
+
+class InteractiveSettings(Group):
+    """The process that draws masks on demand (`premask interactive serve`), and how the API asks it."""
+
+    #: As the API reaches it; None: there is none.
+    service_url: str | None = None
+    #: What it asks for as `Authorization: Bearer …`; without one it listens on loopback only.
+    service_token: SecretStr | None = None
+    deadline_s: float = Field(5.0, gt=0, description="a click that isn't answered by then gets no suggestion")
+    cache_mib: int = Field(512, ge=0, description="encodings of keyframe pages kept in memory; the last one always is")
+    torch_threads: int | None = Field(None, ge=1, description="None: what the model profile says")
 
 
 class WorkerSettings(Group):
@@ -283,6 +299,7 @@ class Settings(BaseSettings):
     storage: StorageSettings = StorageSettings()
     ingest: IngestSettings = IngestSettings()
     label_studio: LabelStudioSettings = LabelStudioSettings()
+    interactive: InteractiveSettings = InteractiveSettings()
     worker: WorkerSettings = WorkerSettings()
     pipeline: PipelineSettings = PipelineSettings()
     reward: RewardSettings = RewardSettings()

@@ -88,7 +88,9 @@ def profile_of(container: Container, model_digest: str, stored: dict[str, Any]) 
             f"the weights of profile {profile.name} are no longer those of model version {model_digest}"
         )
     if profile.name == own.name:
-        profile = profile.model_copy(update={"device": own.device, "cpu_threads": own.cpu_threads})
+        segmenter = profile.segmenter.model_copy(update={"clicks_as": own.segmenter.clicks_as})
+        here = {"device": own.device, "cpu_threads": own.cpu_threads, "segmenter": segmenter}
+        profile = profile.model_copy(update=here)
     return profile
 
 

@@ -7,7 +7,19 @@ from fastapi import APIRouter, Depends, FastAPI
 
 from backend.api import errors
 from backend.api.deps import require_api_key
-from backend.api.routes import datasets, events, health, layers, models, projects, retraining, reviews, runs, videos
+from backend.api.routes import (
+    datasets,
+    events,
+    health,
+    interactive,
+    layers,
+    models,
+    projects,
+    retraining,
+    reviews,
+    runs,
+    videos,
+)
 from backend.bootstrap import Container, bootstrap
 from backend.logs import configure_logging
 
@@ -29,6 +41,7 @@ def create_app(container: Container | None = None) -> FastAPI:
     app.state.container = parts
     errors.install(app)
     app.include_router(health.router)
+    app.include_router(interactive.router)
     v1 = APIRouter(prefix="/api/v1")
     v1.include_router(events.router)
     nouns = (projects, videos, runs, reviews, layers, datasets, models, retraining)

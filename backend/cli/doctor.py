@@ -23,6 +23,7 @@ from backend.bootstrap import Container, bootstrap
 from backend.cli.output import print_table
 from backend.db import migrate
 from backend.db.repositories import outbox as outbox_rows
+from backend.db.repositories import projects as project_rows
 from backend.domain.errors import Misconfigured, PremaskError
 from backend.profiles import ServerProfile, Weights
 from backend.services import outages, projects
@@ -35,7 +36,10 @@ app = typer.Typer()
 _WELL = {"ok", "not_connected"}
 #: Workers write a sign of life every two seconds.
 ALIVE_WITHIN_S = 15.0
-STARTED_BY_UP = {"database", "schema", "broker", "storage", "label-studio", "worker-gpu", "worker-io", "worker-train"}
+STARTED_BY_UP = {
+    "database", "schema", "broker", "storage", "label-studio", "masks-on-demand",
+    "worker-gpu", "worker-io", "worker-train",
+}  # fmt: skip
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -74,6 +78,7 @@ class Doctor:
             "storage": lambda: self._outside("storage"),
             "label-studio": self.label_studio,
             "labeling-projects": self.labeling_projects,
+            "masks-on-demand": self.masks_on_demand,
             "worker-gpu": lambda: self.worker("gpu"),
             "worker-io": lambda: self.worker("io"),
             "worker-train": lambda: self.worker("train"),
@@ -128,9 +133,26 @@ class Doctor:
             raise Misconfigured("; ".join(troubled))
         return f"{sum(one.state == 'ok' for one in found)} of {len(found)} connected, none in trouble"
 
+    def masks_on_demand(self) -> str:
+        """The process that draws them, and the way of each project's clicks to it."""
+        if self._container.mask_service is None:
+            raise Note("none are drawn for labelers' clicks (interactive.service_url is not set)")
+        self._container.mask_service.check()
+        with self._container.transaction() as session:
+            asking = [
+                (row.name, row.label_studio_project_id) for row in project_rows.all_projects(session) if row.interactive
+            ]
+        tool, troubled = self._container.labeling_tool, list[str]()
+        for name, number in asking:
+            lost = "it is not connected" if tool is None or number is None else tool.interactive_trouble(number)
+            troubled += [] if lost is None else [f"{name}: {lost}"]
+        if troubled:
+            raise Misconfigured("; ".join(troubled) + "; `premask doctor --repair` mends it")
+        return f"drawn at {self._settings.interactive.service_url}; {len(asking)} projects ask for them"
+
     def repair(self) -> None:
         """Bring every connected project's place in Label Studio back to what it should be: labeling configuration,
-        storages, CORS, webhook. One that is gone is made anew."""
+        storages, CORS, webhook, ML backend. One that is gone is made anew."""
         tool = self._container.labeling_tool
         if tool is None:
             raise Misconfigured("no labeling tool is configured, so there is nothing to repair")

@@ -28,6 +28,7 @@ COMMANDS = {
     "shapeworld": "The proving ground: measure the models on clips with known truth.",
     "retrain": "Learn from what people corrected: by schedule, or now.",
     "rehearse": "The learning loop, nights in a row, with a simulated annotator.",
+    "interactive": "Masks on demand, for labelers' clicks in Label Studio.",
     "train": "Retrain System 1 by GRPO, and serve the rewards for it.",
     "db": "The database's schema: upgrade, check.",
     "doctor": "Check this installation and say what is missing.",

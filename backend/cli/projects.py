@@ -34,6 +34,9 @@ def create(
         list[str] | None, typer.Option(help="Offered in Label Studio; may be given more than once.")
     ] = None,
     priority: int = 0,
+    interactive: Annotated[
+        bool, typer.Option("--interactive", help="Labelers get masks for what they click on keyframe pages.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a project, and its project in Label Studio where that is configured."""
@@ -47,6 +50,7 @@ def create(
         labels=label or (),
         spec=container.run_spec,
         priority=priority,
+        interactive=interactive,
     )
     _print([ProjectOut.model_validate(project)], as_json, one=True)
 
@@ -110,11 +114,17 @@ def set_up(
         TaskOrder | None,
         typer.Option(help="Which tasks people see first: those with the lowest score, the oldest, or the newest."),
     ] = None,
+    interactive: Annotated[
+        bool | None,
+        typer.Option("--interactive/--no-interactive", help="Labelers get masks for what they click."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Change a project's settings; what is not named stays."""
     chosen = {"show_corrected": show_corrected, "control_share": control_share}
     container = bootstrap()
+    if interactive is not None:
+        projects.set_interactive(container.transaction, container.labeling_tool, name, interactive)
     with container.transaction() as session:
         projects.set_up(session, name, **{name: value for name, value in chosen.items() if value is not None})
     if order is not None:

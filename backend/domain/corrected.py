@@ -142,9 +142,9 @@ def _drawn(sent: Layer, returned: Layer, made: Corrections) -> tuple[dict[str, d
     before, after = ({mask.region_id: mask for mask in layer.masks} for layer in (sent, returned))
     owners: dict[str, str | None] = {}
     for region_id in [*before, *(added for added in after if added not in before)]:
-        owner = (
-            regions.get(before[region_id].track_index) if region_id in before else _owner(after[region_id], returned)
-        )
+        index = (before if region_id in before else after)[region_id].track_index
+        # What a person added to no track in particular belongs to the one that it fits.
+        owner = regions.get(index) if region_id in before or index is not None else _owner(after[region_id], returned)
         owners[region_id] = owner if owner in remaining else None
     changed = [one for one in made.masks if one.change in (Change.ADDED, Change.REMOVED) or _repainted(one)]
     found: dict[str, dict[int, Mask]] = {}

@@ -146,6 +146,9 @@ class SegmenterProfile(_Part):
     #: Holes of at most so many pixels of SAM2's own mask (a quarter of its picture's side) are filled; Meta's default
     #: for video: 8. 0: none.
     fill_hole_area: int = Field(0, ge=0)
+    #: How a person's clicks are put to it: as points, which Meta's models know; or as boxes around them, for a model
+    #: that has only learned boxes (`workers/pipeline/clicks.py`).
+    clicks_as: Literal["points", "boxes"] = "points"
 
 
 class ModelProfile(_Part):
@@ -188,6 +191,8 @@ class ModelProfile(_Part):
         """
         weights = [self.system1.weights, self.system2.weights or self.system1.weights, self.segmenter.weights]
         settings = self.model_dump(mode="json", exclude={"name", "summary", "device", "cpu_threads"})
+        # What a run makes of a video has no clicks in it.
+        del settings["segmenter"]["clicks_as"]
         for system in (settings["system1"], settings["system2"]):
             # Without a server there must be no trace of one: versions from before there were servers stay what they
             # are.

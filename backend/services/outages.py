@@ -90,6 +90,15 @@ class GuardedTool:
     def sha256_of(self, address: str) -> str | None:
         return self._tool.sha256_of(address)
 
+    def ensure_interactive(self, project_id: int, wanted: bool) -> None:
+        """Never refused, as `ensure_project`."""
+        with self._noted(SERVER, SERVER):
+            self._tool.ensure_interactive(project_id, wanted)
+
+    def interactive_trouble(self, project_id: int) -> str | None:
+        with self._guarded(project_id):
+            return self._tool.interactive_trouble(project_id)
+
     def publish(self, project_id: int, item: PublicationItem) -> PublishedTask:
         with self._guarded(project_id):
             return self._tool.publish(project_id, item)

@@ -17,7 +17,7 @@ from backend.db.repositories import runs as run_rows
 from backend.db.repositories import videos as video_rows
 from backend.db.tables import Instruction, Project, ProjectSource
 from backend.domain.adoption import agreed_in
-from backend.domain.errors import BadInput, Conflict
+from backend.domain.errors import BadInput, Conflict, Misconfigured
 from backend.domain.ordering import TaskOrder
 from backend.domain.runs import Mode
 from backend.domain.text import is_storable
@@ -57,13 +57,17 @@ def create_project(
     spec: RunSpec,
     priority: int = 0,
     label_studio_project_id: int | None = None,
+    interactive: bool = False,
 ) -> Project:
     """A new project; videos that lie under its sources already get their runs. Raises `Conflict`, `BadInput`."""
     if not 1 <= len(name.strip()) <= MAX_NAME_CHARS or not is_storable(name):
         raise BadInput(f"a project's name has 1 to {MAX_NAME_CHARS} characters", code="bad_name")
     project_rows.lock_watch(session)
     _require_free(session, name)
-    project = Project(name=name, priority=priority, label_studio_project_id=label_studio_project_id, model_version=None)
+    project = Project(
+        name=name, priority=priority, label_studio_project_id=label_studio_project_id, model_version=None,
+        interactive=interactive,
+    )  # fmt: skip
     session.add(project)
     for source in dict.fromkeys(sources):
         _append_source(project, source)
@@ -84,20 +88,24 @@ def create_connected(
     labels: Sequence[str],
     spec: RunSpec,
     priority: int = 0,
+    interactive: bool = False,
 ) -> Project:
     """`create_project`, with its place in the labeling tool made first, while no transaction is open.
 
-    What the tool was asked for is found again if this is repeated after a failure. Raises `ServiceUnavailable`, too.
+    What the tool was asked for is found again if this is repeated after a failure. Raises `ServiceUnavailable`, too,
+    and `Misconfigured` where masks on demand (`interactive`) can't be had.
     """
     with transaction() as session:
         _require_free(session, name)
     tool_id = None
     if tool is not None:
         tool_id = tool.ensure_project(name, list(labels), list(dict.fromkeys(source.bucket for source in sources)))
+    if interactive:
+        _ensure_interactive(tool, tool_id, True)
     with transaction() as session:
         return create_project(
             session, name, sources=sources, instructions=instructions, spec=spec, priority=priority,
-            label_studio_project_id=tool_id,
+            label_studio_project_id=tool_id, interactive=interactive,
         )  # fmt: skip
 
 
@@ -109,6 +117,7 @@ def connect(transaction: Transaction, tool: LabelingTool, name: str, labels: Seq
     with transaction() as session:
         project = project_rows.by_name(session, name)
         buckets, order = list(dict.fromkeys(source.bucket for source in project.sources)), project.task_order
+        interactive = project.interactive
         adopted = None if project.adoption is None else project.label_studio_project_id
     if adopted is not None:
         # Somebody else made it: what was agreed to is kept up, nothing else.
@@ -117,6 +126,8 @@ def connect(transaction: Transaction, tool: LabelingTool, name: str, labels: Seq
         tool_id = adopted
     else:
         tool_id = tool.ensure_project(name, list(labels), buckets, TaskOrder(order or TaskOrder.UNCERTAIN))
+    if interactive:
+        tool.ensure_interactive(tool_id, True)
     with transaction() as session:
         project = project_rows.by_name(session, name)
         before, project.label_studio_project_id = project.label_studio_project_id, tool_id
@@ -146,6 +157,33 @@ def set_up(session: Session, name: str, **settings: bool | float | str) -> Proje
         setattr(project, setting, value)
     session.flush()
     return project
+
+
+def set_interactive(transaction: Transaction, tool: LabelingTool | None, name: str, wanted: bool) -> Project:
+    """Have the project's labelers given masks for what they click, or no more. Raises `NotFound`, `Misconfigured`,
+    `ServiceUnavailable`."""
+    with transaction() as session:
+        project = project_rows.by_name(session, name)
+        tool_id, adopted = project.label_studio_project_id, project.adoption is not None
+    if wanted and adopted:
+        raise BadInput(
+            f"Label Studio's project {tool_id} is somebody else's, with pages and labels of its own: masks on demand "
+            "are for projects that Premask made",
+            code="adopted_project",
+        )
+    if wanted or tool_id is not None:
+        _ensure_interactive(tool, tool_id, wanted)
+    with transaction() as session:
+        return set_up(session, name, interactive=wanted)
+
+
+def _ensure_interactive(tool: LabelingTool | None, tool_id: int | None, wanted: bool) -> None:
+    if tool is None or tool_id is None:
+        raise Misconfigured(
+            "masks on demand are for people in Label Studio, where the project has no place: set label_studio.url and "
+            "label_studio.api_key, and `premask projects connect` it"
+        )
+    tool.ensure_interactive(tool_id, wanted)
 
 
 def _require_free(session: Session, name: str) -> None:

@@ -5,6 +5,7 @@ the region and the reason, and the raw result is kept by the caller whatever hap
 than ours (a project may have its own beside them) are left alone.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from backend.domain.corrections import BoxTrack, FrameMask, Layer
 from backend.domain.errors import BadInput
 from integrations.label_studio.config import OURS, Names
 from integrations.label_studio.prediction import box_keyframes_of, mask_of
+from integrations.label_studio.suggestions import PROMPTS, drawn_again
 
 
 def layer_of(
@@ -24,18 +26,36 @@ def layer_of(
     `BadInput` naming the first region that can't be read."""
     tracks, masks = list[BoxTrack](), list[FrameMask]()
     known = set[tuple[object, object]]()
+    prompts = {region.get("id") for region in result if region.get("type") in PROMPTS}
     for region in result:
         identity = (region.get("type"), region.get("id"))
         if identity in known:
             raise _unreadable(region, "another region has the same id")
         known.add(identity)
+        # A click or box that asked for a mask and was left behind may have an entry of a mask's kind, with its label.
         if region.get("from_name") == names.box and region.get("type") == "videorectangle":
             track = _track(region, size, frame_count)
             tracks.append(replace(track, track_index=track_indices.get(track.region_id)))
-        elif region.get("from_name") == names.mask and region.get("type") == "bitmasklabels":
-            mask = _mask(region, size, page_frames)
-            masks.append(replace(mask, track_index=track_indices.get(mask.region_id)))
-    return Layer(frame_count, tuple(tracks), tuple(masks))
+        elif (
+            region.get("from_name") == names.mask
+            and region.get("type") == "bitmasklabels"
+            and identity[1] not in prompts
+        ):
+            masks.append(_mask(region, size, page_frames))
+    return Layer(frame_count, tuple(tracks), tuple(_in_place(masks, track_indices)))
+
+
+def _in_place(masks: Sequence[FrameMask], track_indices: Mapping[str, int]) -> list[FrameMask]:
+    """The masks with their tracks. A suggestion that was accepted for a mask which is gone has its place, and is that
+    mask, changed; beside it, it is one more of the same track."""
+    there, again = {mask.region_id for mask in masks}, Counter(drawn_again(mask.region_id) for mask in masks)
+    placed = []
+    for mask in masks:
+        of = drawn_again(mask.region_id)
+        region_id = of if of is not None and of not in there and again[of] == 1 else mask.region_id
+        track_index = track_indices.get(of or mask.region_id)
+        placed.append(replace(mask, region_id=region_id, track_index=track_index))
+    return placed
 
 
 def _track(region: Mapping[str, Any], size: tuple[int, int], frame_count: int) -> BoxTrack:

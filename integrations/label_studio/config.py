@@ -16,6 +16,9 @@ from backend.domain.errors import BadInput
 #: What every thing that an instruction asks for is labelled as, unless the project has a label of the track's own name.
 DEFAULT_LABEL = "target"
 VIDEO, BOX, BOX_LABELS, PAGES, MASK, GUIDE = "video", "box", "label", "keyframes", "mask", "guide"
+#: What a person clicks and draws to be given a mask (with `interactive`): tools that are there while auto-annotation is
+#: on, and leave nothing behind once a suggestion was accepted.
+CLICK, AROUND = "click", "around"
 _COLOURS = ("#e4572e", "#17bebb", "#ffc914", "#2e86ab", "#76b041", "#a23b72", "#f18f01", "#5f4bb6")
 
 #: The player's controls are this wide and don't shrink; with the text beside them it takes so much.
@@ -54,15 +57,23 @@ _TEMPLATE = """\
       </View>
       <View className="premask-masks">
         <Header value="Masks on the keyframes" size="5"/>
-        <BitmaskLabels name="{mask}" toName="{pages}" showInline="true">
+        <BitmaskLabels name="{mask}" toName="{pages}" showInline="true"{no_smart_brush}>
 {labels}
-        </BitmaskLabels>
+        </BitmaskLabels>{smart_tools}
         <Image name="{pages}" valueList="$keyframes" smoothing="false" zoomControl="true" maxWidth="{page_width}"/>
       </View>
     </View>
   </View>
 </View>
 """
+
+
+#: Without labels of their own: that of the mask they are about is told by the mask, so that there is one row of labels.
+_SMART_TOOLS = f"""
+        <KeyPoint name="{CLICK}" toName="{PAGES}" smart="true" smartOnly="true" strokeWidth="4"/>
+        <Rectangle name="{AROUND}" toName="{PAGES}" smart="true" smartOnly="true" canRotate="false"/>"""
+#: A stroke of the brush is a mask, not a question; by default it is offered as a smart tool, too.
+_NO_SMART_BRUSH = ' smart="false"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +91,13 @@ OURS = Names()
 
 @dataclass(frozen=True, slots=True)
 class KnownConfig:
-    """The labels a labeling configuration offers for boxes and for masks. Empty: the control is missing."""
+    """The labels a labeling configuration offers for boxes and for masks. Empty: the control is missing.
+    `interactive`: masks can be asked for on the pages."""
 
     box_labels: tuple[str, ...]
     mask_labels: tuple[str, ...]
     names: Names = OURS
+    interactive: bool = False
 
     def shows(self, labels: Iterable[str]) -> bool:
         """Whether pre-annotations with these labels can be shown."""
@@ -97,8 +110,9 @@ def label_values(labels: Iterable[str]) -> list[str]:
     return list(dict.fromkeys([DEFAULT_LABEL, *labels]))
 
 
-def labeling_config(labels: Iterable[str]) -> str:
-    """The configuration as Label Studio's XML; `labels` are the project's own, the default one is added."""
+def labeling_config(labels: Iterable[str], *, interactive: bool = False) -> str:
+    """The configuration as Label Studio's XML; `labels` are the project's own, the default one is added. `interactive`:
+    with the tools that ask for masks."""
     rows = "\n".join(
         f"          <Label value={quoteattr(value)} background={quoteattr(_COLOURS[i % len(_COLOURS)])}/>"
         for i, value in enumerate(label_values(labels))
@@ -113,6 +127,8 @@ def labeling_config(labels: Iterable[str]) -> str:
         guide=GUIDE,
         side_by_side_px=_SIDE_BY_SIDE_PX,
         page_width=_PAGE_WIDTH,
+        smart_tools=_SMART_TOOLS if interactive else "",
+        no_smart_brush=_NO_SMART_BRUSH if interactive else "",
     )
 
 
@@ -130,7 +146,8 @@ def read_config(xml: str) -> KnownConfig:
         boxes = None
     if ("Image", PAGES, None, "$keyframes") not in objects:
         masks = None
-    return KnownConfig(_values(boxes), _values(masks))
+    asks = masks is not None and ("KeyPoint", CLICK, PAGES) in controls and ("Rectangle", AROUND, PAGES) in controls
+    return KnownConfig(_values(boxes), _values(masks), interactive=asks)
 
 
 def names_in(result: Iterable[Mapping[str, Any]]) -> Names:

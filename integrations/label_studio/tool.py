@@ -23,6 +23,7 @@ from integrations.label_studio.bulk import import_new
 from integrations.label_studio.config import KnownConfig, label_values, labeling_config, read_config
 from integrations.label_studio.coordinates import FrameRate, shown_rate
 from integrations.label_studio.failures import translated
+from integrations.label_studio.ml_backend import backend_trouble, ensure_backend, remove_backend
 from integrations.label_studio.prediction import CURRENT, origin_of, prediction, superseded_version
 from integrations.label_studio.storages import ensure_cors, ensure_storages, missing_storages
 from integrations.label_studio.task_data import (
@@ -54,6 +55,7 @@ class LabelStudioTool:
         self._key = settings.api_key
         self._timeout_s = settings.timeout_s
         self._webhook = settings.webhook_url, settings.webhook_token
+        self._ml_backend = settings.ml_backend_url, settings.ml_backend_secret
         secret = settings.annotator_secret
         self._naming = str if secret is None else pseudonyms(secret, self._url)
         self._storage = storage
@@ -137,6 +139,28 @@ class LabelStudioTool:
 
     def sha256_of(self, address: str) -> str | None:
         return adopted.upload_sha256(self._client, address)
+
+    def ensure_interactive(self, project_id: int, wanted: bool) -> None:
+        url, secret = self._ml_backend
+        if not wanted:
+            remove_backend(self._client, project_id, url)
+            return
+        if url is None or secret is None:
+            raise Misconfigured(
+                "masks on demand need PREMASK__LABEL_STUDIO__ML_BACKEND_URL and "
+                "PREMASK__LABEL_STUDIO__ML_BACKEND_SECRET"
+            )
+        config = self._config(self._project(project_id))
+        if not config.interactive:
+            labels = labeling_config([*config.box_labels, *config.mask_labels], interactive=True)
+            with translated(f"adding the smart tools to its project {project_id}"):
+                self._client.projects.update(project_id, label_config=labels)
+        ensure_backend(self._client, project_id, url, secret)
+
+    def interactive_trouble(self, project_id: int) -> str | None:
+        if not self._config(self._project(project_id)).interactive:
+            return "its labeling configuration has no smart tools"
+        return backend_trouble(self._client, project_id, self._ml_backend[0])
 
     def publish(self, project_id: int, item: PublicationItem) -> PublishedTask:
         rate = shown_rate(item)
@@ -232,7 +256,8 @@ class LabelStudioTool:
         changes = dict(_PROJECT_SETTINGS)
         if not config.shows(label_values(labels)):
             # Labels people added stay: there may be annotations with them.
-            changes["label_config"] = labeling_config([*labels, *config.box_labels, *config.mask_labels])
+            known = [*labels, *config.box_labels, *config.mask_labels]
+            changes["label_config"] = labeling_config(known, interactive=config.interactive)
         with translated(f"bringing its project {project_id} up to date"):
             self._client.projects.update(project_id, **changes)
 

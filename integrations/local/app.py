@@ -2,6 +2,7 @@
 
 import functools
 import signal
+import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -28,6 +29,10 @@ def api_command(host: str, port: int) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+def masks_command(host: str, port: int) -> tuple[str, ...]:
+    return (sys.executable, "-m", "backend.cli.main", "interactive", "serve", "--host", host, "--port", str(port))
+
+
 def worker_command(queue: str, *pool: str) -> tuple[str, ...]:
     # Liveness is a row in the database and routing is by queue: gossip and mingle only slow the start.
     return (
@@ -44,7 +49,9 @@ def worker_name(queue: str) -> str:
     return f"{queue}@premask"
 
 
-def services(state: StateDir, port: int, database_url: str, environment: Mapping[str, str]) -> list[Service]:
+def services(
+    state: StateDir, port: int, masks_port: int, database_url: str, environment: Mapping[str, str]
+) -> list[Service]:
     """`database_url` is libpq's, for looking whether the workers have given a sign of life."""
     started = time.time()
     make = functools.partial(
@@ -73,11 +80,26 @@ def services(state: StateDir, port: int, database_url: str, environment: Mapping
         make(
             "api", api_command(LOOPBACK, port), state.log("api"), lambda: answers(f"http://{LOOPBACK}:{port}/healthz")
         ),
+        make(
+            "masks",
+            masks_command(LOOPBACK, masks_port),
+            state.log("masks"),
+            # Its model is loaded after it listens: nobody clicks yet, and the stack needn't wait for it.
+            lambda: listens(masks_port),
+        ),
         worker("gpu", "-P", "prefork", "-c", "1"),
         worker("io", "-P", "threads", "-c", "4"),
         worker("train", "-P", "prefork", "-c", "1"),
         make("beat", beat_command(state.folder("beat") / "schedule"), state.log("beat")),
     ]
+
+
+def listens(port: int) -> bool:
+    try:
+        with socket.create_connection((LOOPBACK, port), timeout=2.0):
+            return True
+    except OSError:
+        return False
 
 
 def gave_sign(database_url: str, worker: str, since: float) -> bool:

@@ -24,6 +24,7 @@ from integrations.local.supervisor import Supervisor, together
 
 STORAGE_EVENTS_PATH = "/api/v1/events/s3"
 LABELING_EVENTS_PATH = "/api/v1/events/label-studio"
+ML_BACKEND_PATH = "/interactive"
 
 
 class Stack:
@@ -160,6 +161,8 @@ class Stack:
         self.environment["PREMASK__LABEL_STUDIO__API_KEY"] = server.token
         self.environment["PREMASK__LABEL_STUDIO__WEBHOOK_URL"] = f"{self._api_url()}{LABELING_EVENTS_PATH}"
         self.environment["PREMASK__LABEL_STUDIO__WEBHOOK_TOKEN"] = self.state.secret("label-studio-webhook")
+        self.environment["PREMASK__LABEL_STUDIO__ML_BACKEND_URL"] = f"{self._api_url()}{ML_BACKEND_PATH}"
+        self.environment["PREMASK__LABEL_STUDIO__ML_BACKEND_SECRET"] = self.state.secret("ml-backend")
         self.urls["label_studio"] = server.url
         self.login = {"username": label_studio.EMAIL, "password": server.password}
         return label_studio.service(server, self.state.log("label-studio"))
@@ -169,10 +172,13 @@ class Stack:
             "PREMASK__API__HOST": LOOPBACK,
             "PREMASK__API__PORT": str(self.state.port("api", 8000)),
             "PREMASK__LOCAL__STATE_DIR": str(self.state.path),
+            "PREMASK__INTERACTIVE__SERVICE_URL": f"http://{LOOPBACK}:{self.state.port('masks', 8020)}",
+            "PREMASK__INTERACTIVE__SERVICE_TOKEN": self.state.secret("masks"),
         }
         with self._timed("migrate"):
             await asyncio.to_thread(_migrate, self.environment["PREMASK__DATABASE__URL"])
-        services = app.services(self.state, self.state.port("api", 8000), self.urls["postgres"], self.environment)
+        ports = self.state.port("api", 8000), self.state.port("masks", 8020)
+        services = app.services(self.state, *ports, self.urls["postgres"], self.environment)
         with self._timed("app"):
             await together(*(supervisor.start(service) for service in services))
         self.urls["api"] = self._api_url()

@@ -39,6 +39,12 @@ class UnusedTool:
     def sha256_of(self, address: str) -> str | None:
         raise NotImplementedError
 
+    def ensure_interactive(self, project_id: int, wanted: bool) -> None:
+        raise NotImplementedError
+
+    def interactive_trouble(self, project_id: int) -> str | None:
+        raise NotImplementedError
+
     def publish(self, project_id: int, item: PublicationItem) -> PublishedTask:
         raise NotImplementedError
 

@@ -149,7 +149,7 @@ class Segmenter:
     def encoder_batch_size(self) -> int:
         return self._profile.encoder_batch_size
 
-    def _autocast(self) -> AbstractContextManager[Any]:
+    def autocast(self) -> AbstractContextManager[Any]:
         if self._profile.dtype == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, getattr(torch, self._profile.dtype))
@@ -276,7 +276,7 @@ class Segmenter:
         source_size: tuple[int, int],
     ) -> list[CarriedMask]:  # fmt: skip
         """Track the group's rows on one frame; their masks. In a thread of its own."""
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode(), self.autocast():
             low_res, ious = self._track(group, frame_index, features, frame_count, reverse)
             if frame_index not in group.span:
                 return []
@@ -345,7 +345,7 @@ class Segmenter:
 
     def encode(self, pixels: NDArray[np.uint8]) -> list[Features]:
         """Features of each of the frames (n, size, size, 3)."""
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode(), self.autocast():
             images = torch.from_numpy(pixels.astype(np.float32)).to(self.device).permute(0, 3, 1, 2)
             encoded = self.model.forward_image((images / 255 - self._mean) / self._std)
             _, vision, positions, sizes = self.model._prepare_backbone_features(encoded)

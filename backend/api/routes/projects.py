@@ -50,13 +50,19 @@ def make_project(body: ProjectIn, container: TheContainer) -> ProjectOut:
         labels=body.labels,
         priority=body.priority,
         spec=container.run_spec,
+        interactive=body.interactive,
     )
     return ProjectOut.model_validate(project)
 
 
 @router.patch("/{name}")
-def change_project(name: str, body: ProjectChange, session: TheSession) -> ProjectOut:
-    return ProjectOut.model_validate(projects.set_up(session, name, **body.model_dump(exclude_none=True)))
+def change_project(name: str, body: ProjectChange, container: TheContainer) -> ProjectOut:
+    """Masks on demand are arranged with the labeling tool first, while no transaction is open."""
+    if body.interactive is not None:
+        projects.set_interactive(container.transaction, container.labeling_tool, name, body.interactive)
+    with container.transaction() as session:
+        changes = body.model_dump(exclude_none=True, exclude={"interactive"})
+        return ProjectOut.model_validate(projects.set_up(session, name, **changes))
 
 
 @router.put("/{name}/order")

@@ -34,6 +34,7 @@ class ProjectIn(BaseModel):
     instructions: list[InstructionIn] = []
     labels: list[str] = Field([], description="the labels offered in the labeling tool; empty: `object`")
     priority: int = Field(0, ge=-1000, le=1000)
+    interactive: bool = Field(False, description="labelers get masks for what they click on keyframe pages")
 
 
 class ProjectChange(BaseModel):
@@ -43,6 +44,7 @@ class ProjectChange(BaseModel):
         None, description="send what corrections make of a result as a fresh prediction"
     )
     control_share: float | None = Field(None, ge=0, le=1, description="share of new tasks without a pre-annotation")
+    interactive: bool | None = Field(None, description="labelers get masks for what they click on keyframe pages")
 
 
 class OrderIn(BaseModel):
@@ -89,6 +91,7 @@ class ProjectOut(Row):
     control_share: float
     task_order: TaskOrder | None = Field(description="which tasks people see first; none: as it was when adopted")
     adopted: bool = Field(validation_alias="adoption", description="its place in the labeling tool is somebody else's")
+    interactive: bool
     created_at: datetime
     sources: list[SourceOut]
     instructions: list[InstructionOut]

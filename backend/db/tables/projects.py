@@ -26,6 +26,8 @@ class Project(Base):
     model_version_id: Mapped[int | None] = mapped_column(ForeignKey("model_versions.id"))
     #: Whether what corrections make of a result is sent to the labeling tool as a fresh prediction.
     show_corrected: Mapped[bool] = mapped_column(server_default=text("false"))
+    #: Whether its labelers are given masks for what they click on keyframe pages.
+    interactive: Mapped[bool] = mapped_column(server_default=text("false"))
     #: The share of tasks that get no pre-annotation, to see what one is worth.
     control_share: Mapped[float] = mapped_column(server_default="0")
     #: Which tasks people are to see first. Null: as those have it who made its place in the labeling tool.

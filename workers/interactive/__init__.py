@@ -1,0 +1,1 @@
+"""Masks on demand: the process that has a segmenter ready for labelers' clicks, and is never busy with a run."""
