@@ -70,7 +70,18 @@ def up(tmp_path: Path) -> Iterator[Up]:
 
 def test_premask_up(up: Up) -> None:
     stack = up.stack()
-    assert set(stack["pids"]) == {"postgres", "valkey", "s3", "label-studio", "api", "gpu", "io", "train", "beat"}
+    assert set(stack["pids"]) == {
+        "postgres",
+        "valkey",
+        "s3",
+        "label-studio",
+        "api",
+        "masks",
+        "gpu",
+        "io",
+        "train",
+        "beat",
+    }
 
     with urllib.request.urlopen(f"{stack['urls']['api']}/healthz", timeout=10) as answer:
         assert json.load(answer)["status"] == "ok"

@@ -41,12 +41,12 @@ def test_compose_schema() -> None:
 
 def test_the_processes_are_those_of_premask_up() -> None:
     assert set(SERVICES) == {
-        "postgres", "valkey", "seaweedfs", "label-studio", "migrate", "api", "worker-gpu", "worker-train", "worker-io",
-        "beat",
+        "postgres", "valkey", "seaweedfs", "label-studio", "migrate", "api", "masks", "worker-gpu", "worker-train",
+        "worker-io", "beat",
     }  # fmt: skip
-    assert set(OURS) == {"migrate", "api", "worker-gpu", "worker-train", "worker-io", "beat"}
+    assert set(OURS) == {"migrate", "api", "masks", "worker-gpu", "worker-train", "worker-io", "beat"}
     gpu = yaml.safe_load((ROOT / "docker-compose.gpu.yml").read_text())
-    assert set(gpu["services"]) == {"worker-gpu", "worker-train"}
+    assert set(gpu["services"]) == {"worker-gpu", "worker-train", "masks"}
 
 
 @pytest.mark.parametrize("name", sorted(OURS))
@@ -101,6 +101,7 @@ def test_the_commands_are_those_of_premask_up() -> None:
     for queue, pool in workers.items():
         assert generic(SERVICES[f"worker-{queue}"]["command"]) == generic(local_app.worker_command(queue, *pool))
     assert generic(SERVICES["api"]["command"]) == generic(local_app.api_command("127.0.0.1", 8000))
+    assert generic(SERVICES["masks"]["command"]) == generic(local_app.masks_command("127.0.0.1", 8020))
     assert generic(SERVICES["beat"]["command"]) == generic(local_app.beat_command(Path("/tmp/schedule")))
 
 
