@@ -18,7 +18,7 @@ from backend.api.deps import TheContainer
 from backend.api.errors import Unauthorized
 from backend.bootstrap import Container
 from backend.db.session import session_scope
-from backend.domain.errors import InvalidEvent, ServiceUnavailable
+from backend.domain.errors import InvalidEvent, Misconfigured, ServiceUnavailable
 from backend.ports import SuggestedMask
 from backend.services import interactive, outbox
 from integrations.label_studio.ml_backend import USER
@@ -105,8 +105,9 @@ def _drawn(container: Container, question: Question) -> list[SuggestedMask | Non
         return []
     try:
         return interactive.draw(container.mask_service, container.settings.storage.artifact_bucket, page, prompts)
-    except ServiceUnavailable as error:
-        log.warning("no mask for task %d, page %d: %s", question.task_id, question.page + 1, error)
+    except (Misconfigured, ServiceUnavailable) as error:
+        level = logging.ERROR if isinstance(error, Misconfigured) else logging.WARNING
+        log.log(level, "no mask for task %d, page %d: %s", question.task_id, question.page + 1, error)
         return []
 
 
