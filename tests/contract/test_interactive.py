@@ -121,22 +121,21 @@ def test_it_is_wired_once_whatever_is_repeated_and_repaired_where_it_drifted(des
     tool.ensure_project(project["description"].removeprefix("Premask project: "), ["thing", "cup"], [])
     config = read_config(desk.get(f"/api/projects/{number}/")["label_config"])
     assert (config.interactive, config.mask_labels) == (True, ("target", "thing", "cup"))
-    # Somebody takes the tools away and changes password and kind; a double and another's backend are there.
+    # Somebody takes the tools away and changes kind and title; and there is a double.
     url = desk.settings.ml_backend_url
     change = {"url": url, "project": number, "is_interactive": False, "title": "mine"}
-    assert desk.api.patch(f"/api/ml/{made['id']}/", json=change | _auth()).status_code == 200
+    assert desk.api.patch(f"/api/ml/{made['id']}", json=change | _auth()).status_code == 200
     assert desk.api.post("/api/ml/", json={**change, "title": TITLE, **_auth()}).status_code == 201
-    others = {"project": number, "url": f"http://127.0.0.1:{desk.port}/interactive/", "title": "x", **_auth()}
-    assert desk.api.post("/api/ml/", json={**others, "url": f"{url}?theirs"}).status_code in (201, 400)
     plain = {"label_config": labeling_config(["thing", "cup"])}
     assert desk.api.patch(f"/api/projects/{number}/", json=plain).status_code == 200
     assert tool.interactive_trouble(number) is not None
     tool.ensure_interactive(number, True)
     assert tool.interactive_trouble(number) is None
-    assert [backend["title"] for backend in desk.backends()].count(TITLE) == 1
-    tool.ensure_interactive(number, False)
-    assert TITLE not in [backend["title"] for backend in desk.backends()]
-    tool.ensure_interactive(number, False)
+    [mended] = desk.backends()
+    assert (mended["title"], mended["is_interactive"]) == (TITLE, True)
+    for _ in range(2):
+        tool.ensure_interactive(number, False)
+    assert desk.backends() == []
 
 
 def _auth() -> dict[str, str]:
