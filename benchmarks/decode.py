@@ -38,6 +38,8 @@ def _write(path: Path) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=RATE)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        # PyAV asks x264 for several slices a picture, which a decoder takes in parallel; x264 itself makes one.
+        stream.codec_context.thread_type = "FRAME"
         for index in range(FRAMES):
             image = world[:, 2 * index : 2 * index + WIDTH].astype(np.int16)
             image += random.integers(-4, 5, (HEIGHT, WIDTH, 1), np.int16)

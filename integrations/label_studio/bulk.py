@@ -5,13 +5,13 @@ answer: what is sent is validated here, callers see to it that it is sent once, 
 known by the ids of its regions.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from label_studio_sdk.core.api_error import ApiError
+from pydantic_core import to_json
 
 from backend.domain.errors import BadInput
 from backend.ports import PublicationItem
@@ -74,7 +74,7 @@ def _body(item: PublicationItem, config: KnownConfig) -> bytes:
     if not body["result"]:
         raise BadInput(f"the result of run {item.run_id} has no regions to know it by", code="not_for_bulk")
     del body["neighbors"]
-    encoded = json.dumps({"data": data, "predictions": [body]}).encode()
+    encoded = to_json({"data": data, "predictions": [body]})
     check_prediction(body, config, item.probe.frame_count, len(data[PAGE_FRAMES_FIELD]), len(encoded))
     return encoded
 

@@ -65,9 +65,10 @@ def _check_sequence(name: str, sequence: list[Mapping[str, Any]], frame_count: i
         previous = frame
         for start, side in _SIDES:
             low, extent = entry[start], entry[side]
-            if not (_is_number(low) and _is_number(low + extent)):
-                raise _invalid(f"{name}, frame {frame}: {start} is {low}, {side} {extent}")
-            if low < -_SLACK_PERCENT or low + extent > 100 + _SLACK_PERCENT or extent <= 0:
+            # What is no number lies nowhere: every comparison with it is false.
+            if not (-_SLACK_PERCENT <= low and 0 < extent and low + extent <= 100 + _SLACK_PERCENT):
+                if not (_is_number(low) and _is_number(low + extent)):
+                    raise _invalid(f"{name}, frame {frame}: {start} is {low}, {side} {extent}")
                 raise _invalid(
                     f"{name}, frame {frame}: {start} {low:.3f}% and {side} {extent:.3f}% don't lie in the frame"
                 )
