@@ -66,7 +66,7 @@ def _check_sequence(name: str, sequence: list[Mapping[str, Any]], frame_count: i
         for start, side in _SIDES:
             low, extent = entry[start], entry[side]
             # What is no number lies nowhere: every comparison with it is false.
-            if not (-_SLACK_PERCENT <= low and 0 < extent and low + extent <= 100 + _SLACK_PERCENT):
+            if not (low >= -_SLACK_PERCENT and extent > 0 and low + extent <= 100 + _SLACK_PERCENT):
                 if not (_is_number(low) and _is_number(low + extent)):
                     raise _invalid(f"{name}, frame {frame}: {start} is {low}, {side} {extent}")
                 raise _invalid(
