@@ -20,6 +20,7 @@ from backend.domain.ordering import TaskOrder
 from backend.domain.prompts import ThingPrompt
 from backend.domain.runs import Mode, RunStatus, Stage
 from backend.domain.tracks import BoxKeyframe
+from backend.domain.windows import Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -421,7 +422,7 @@ class ShownRendition:
 @dataclass(frozen=True, slots=True)
 class PublicationItem:
     """One run's result, or a corrected layer of it, as the labeling tool is to show it. `video_uri` is
-    `s3://bucket/key`."""
+    `s3://bucket/key`. Frames are those of the whole video, also where only a window of it is shown."""
 
     run_id: int
     video_id: int
@@ -443,3 +444,10 @@ class PublicationItem:
     rendition: ShownRendition | None = None
     #: Set where the tool's project is somebody else's.
     adopted: Adopted | None = None
+    #: The part of the video that is shown (its `rendition` shows no more); None: the whole.
+    window: Window | None = None
+
+    @property
+    def shown(self) -> Window:
+        """The frames that are shown."""
+        return self.window or Window(0, self.probe.frame_count)

@@ -118,10 +118,14 @@ def set_up(
         bool | None,
         typer.Option("--interactive/--no-interactive", help="Labelers get masks for what they click."),
     ] = None,
+    window_s: Annotated[
+        float | None,
+        typer.Option(min=0, help="Show longer videos in windows of at most so many seconds, a task each; 0: in one."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Change a project's settings; what is not named stays."""
-    chosen = {"show_corrected": show_corrected, "control_share": control_share}
+    chosen = {"show_corrected": show_corrected, "control_share": control_share, "window_s": window_s}
     container = bootstrap()
     if interactive is not None:
         projects.set_interactive(container.transaction, container.labeling_tool, name, interactive)

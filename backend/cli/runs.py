@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from backend.api.schemas.runs import RunDetail, RunOut
+from backend.api.schemas.runs import PublicationOut, RunDetail, RunOut
 from backend.bootstrap import Container, bootstrap
 from backend.cli.output import AsJson, print_json, print_table, shortened, table
 from backend.cli.videos import described
@@ -59,8 +59,8 @@ def show(run_id: RunId, as_json: AsJson = False) -> None:
     )
     print_table(("track", "label", "box keyframes"), [(t.index, t.label, len(t.box_keyframes)) for t in run.tracks])
     print_table(
-        ("published to", "state", "task", "last error"),
-        [(p.target, p.state, p.task_id, shortened(p.last_error)) for p in run.publications],
+        ("published to", "frames", "state", "task", "last error"),
+        [(p.target, _frames(p), p.state, p.task_id, shortened(p.last_error)) for p in run.publications],
     )
     if run.rendition is not None and run.rendition.state != "not_needed":
         typer.echo(f"Rendition: {described(run.rendition)}")
@@ -68,6 +68,11 @@ def show(run_id: RunId, as_json: AsJson = False) -> None:
         typer.echo("Seconds: " + ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in run.timings_s.items()))
     for warning in run.warnings:
         typer.echo(f"Warning: {warning}")
+
+
+def _frames(publication: PublicationOut) -> str:
+    first, count = publication.window_first_frame, publication.window_frame_count
+    return "all" if first is None or count is None else f"{first}–{first + count - 1}"
 
 
 @app.command()

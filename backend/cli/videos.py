@@ -8,6 +8,7 @@ from backend.api.schemas.videos import RenditionOut, VideoOut
 from backend.bootstrap import bootstrap
 from backend.cli.output import AsJson, print_json, print_table, shortened
 from backend.db.repositories import videos as rows
+from backend.services import renditions
 
 app = typer.Typer(no_args_is_help=True, help="The videos that came in.")
 
@@ -52,6 +53,15 @@ def show(video_id: int, as_json: AsJson = False) -> None:
     else:
         said = None if video.rendition is None else described(video.rendition)
         print_table(("", ""), list((video.model_dump(mode="json") | {"rendition": said}).items()))
+
+
+@app.command()
+def render(video_id: int) -> None:
+    """Have renditions made that could not be made, and windows published that waited for them."""
+    with bootstrap().transaction() as session:
+        rows.get(session, video_id)
+        count = renditions.again(session, video_id)
+    typer.echo(f"{count} asked for again" if count else "none has failed")
 
 
 def described(rendition: RenditionOut) -> str:

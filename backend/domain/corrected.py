@@ -7,7 +7,7 @@ what is to be carried from where, `assemble` puts the parts together.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import pairwise
 
@@ -17,6 +17,7 @@ from backend.domain import masks as rle
 from backend.domain.annotation import Box, Mask
 from backend.domain.corrections import BoxTrack, Change, Corrections, FrameMask, Layer, MaskCorrection, TrackCorrection
 from backend.domain.tracks import BoxKeyframe, interpolate, reduce_boxes
+from backend.domain.windows import Window
 
 #: Grows when the rules of this module change: layers made by other rules can be told apart.
 RULES = 1
@@ -109,6 +110,19 @@ def plan(
         by_frame = {stray.frame_index: stray.mask}
         plans.append(TrackPlan(stray.region_id, None, stray.label, Change.ADDED, by_frame, carries=(carry,)))
     return plans
+
+
+def within(made: TrackPlan, window: Window) -> TrackPlan:
+    """The plan for somebody who was shown that window alone: nothing is said of the frames outside of it. A track that
+    they removed is gone there, and only there."""
+    if made.change is Change.REMOVED:
+        return replace(made, change=Change.EDITED, hidden=frozenset(window.frames))
+    carries = []
+    for carry in made.carries:
+        frames = range(max(carry.frames.start, window.first_frame), min(carry.frames.stop, window.stop))
+        if frames:
+            carries.append(replace(carry, frames=frames))
+    return replace(made, carries=tuple(carries), hidden=made.hidden & frozenset(window.frames))
 
 
 def assemble(

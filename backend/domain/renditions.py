@@ -56,37 +56,48 @@ def rendition_rate(clock: FrameClock) -> Fraction:
 
 @dataclass(frozen=True, slots=True)
 class RenditionClock:
-    """Between the seconds of a rendition (`fps`, from its beginning) and those of its source (from the first frame).
+    """Between the seconds of a rendition (`fps`, from its beginning) and those of its source (from the first frame of
+    the video). The rendition shows `frame_count` frames from `first_frame` on; None: all that follow.
 
     Within a frame both run evenly; the end of one is the beginning of the next.
     """
 
     source: FrameClock
     fps: Fraction
+    first_frame: int = 0
+    frame_count: int | None = None
+
+    @property
+    def count(self) -> int:
+        """Frames that the rendition shows."""
+        left = len(self.source.pts) - self.first_frame
+        return left if self.frame_count is None else min(left, self.frame_count)
 
     @property
     def duration_s(self) -> float:
-        return float(len(self.source.pts) / self.fps)
+        return float(self.count / self.fps)
 
     def shown_s(self, frame_index: int) -> float:
-        """Seconds at which the rendition begins to show the frame. Raises `IndexError` outside the video."""
-        self.source.time_s(frame_index)
-        return float(frame_index / self.fps)
+        """Seconds at which the rendition begins to show the frame. Raises `IndexError` for one that it doesn't show."""
+        if not 0 <= frame_index - self.first_frame < self.count:
+            raise IndexError(f"the rendition doesn't show frame {frame_index}")
+        return float((frame_index - self.first_frame) / self.fps)
 
     def frame_index_at(self, shown_s: float) -> int:
         """The frame that is seen at that second of the rendition; its end means the last frame. Raises `ValueError`
         outside of it."""
         if not 0 <= shown_s <= self.duration_s:
             raise ValueError(f"{shown_s} s lies outside the rendition of {self.duration_s} s")
-        last = len(self.source.pts) - 1
-        found = min(int(shown_s * float(self.fps)), last)
+        last = self.first_frame + self.count - 1
+        found = min(self.first_frame + int(shown_s * float(self.fps)), last)
         # The product may fall just short of a whole number.
         return found + 1 if found < last and self.shown_s(found + 1) <= shown_s else found
 
     def knots_s(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Seconds of the rendition, and of the source at the same places, (frames + 1,) each: where every frame begins,
-        and where the last one ends."""
-        count = len(self.source.pts)
-        ends_s = max(self.source.duration_s, self.source.time_s(count - 1))
-        shown_s: NDArray[np.float64] = np.arange(count + 1) / float(self.fps)
-        return shown_s, np.append(self.source.times_s(), ends_s)
+        """Seconds of the rendition, and of the source at the same places, (frames shown + 1,) each: where every frame
+        begins, and where the last one ends."""
+        stop = self.first_frame + self.count
+        whole_s = self.source.times_s()
+        ends_s = whole_s[stop] if stop < len(whole_s) else max(self.source.duration_s, float(whole_s[-1]))
+        shown_s: NDArray[np.float64] = np.arange(self.count + 1) / float(self.fps)
+        return shown_s, np.append(whole_s[self.first_frame : stop], ends_s)

@@ -19,14 +19,16 @@ from backend.db.repositories import results as result_rows
 from backend.db.repositories import runs as run_rows
 from backend.db.tables import CorrectedLayer, CorrectedTrackRow, TrackRow
 from backend.domain.annotation import Mask, VideoProbe
-from backend.domain.corrected import RULES, Source, TrackPlan, assemble, plan
+from backend.domain.corrected import RULES, Source, TrackPlan, assemble, plan, within
 from backend.domain.corrections import Change, compare
 from backend.domain.errors import FenceLost, NotFound
 from backend.domain.text import storable
+from backend.domain.tracks import BoxKeyframe
+from backend.domain.windows import Window, clipped, joined
 from backend.ports import Answer, AnsweredTask, LabelingTool, ObjectVersion
 from backend.profiles import ModelProfile
 from backend.services import outbox, runs
-from backend.services.publish import item_of, project_id_of
+from backend.services.publish import box_keyframes_of, item_of, project_id_of
 from backend.services.results import target_of
 from backend.services.videos import probe_of
 from backend.settings import LabelStudioSettings, StorageSettings, WorkerSettings
@@ -50,6 +52,8 @@ class Job:
     object_version: ObjectVersion
     probe: VideoProbe
     plans: tuple[TrackPlan, ...]
+    #: The part of the video that was shown; None: the whole. All else stays as it was.
+    window: Window | None = None
 
     @property
     def needs_video(self) -> bool:
@@ -115,8 +119,10 @@ def read(session: Session, tool: LabelingTool, layer_id: int, storage: StorageSe
         return found.get(base.id, {}).get(frame_index)
 
     labels = {index: base.label for index, base in bases.items()}
-    plans = plan(sent, returned, compare(sent, returned), labels, mask_at)
-    return Job(publication.run_id, runs.object_version(run.video), probe, tuple(plans))
+    plans, window = plan(sent, returned, compare(sent, returned), labels, mask_at), publication.window
+    if window is not None:
+        plans = [within(one, window) for one in plans]
+    return Job(publication.run_id, runs.object_version(run.video), probe, tuple(plans), window)
 
 
 def _bases(session: Session, run_id: int, layer_id: int | None) -> Mapping[int, TrackRow | CorrectedTrackRow]:
@@ -140,7 +146,7 @@ def record(
         base = None if made.origin is None else bases[made.origin]
         index = free if base is None else base.index
         free += base is None
-        _add_track(session, layer.id, index, made, base, carried.get(made.region_id, ()), job.probe, labeling)
+        _add_track(session, layer.id, index, made, base, carried.get(made.region_id, ()), job, labeling)
     layer.config = {"rules": RULES, "track_iou_floor": labeling.track_iou_floor}
     layer.timings_s = dict(timings_s)
     if job.needs_video:
@@ -151,12 +157,13 @@ def record(
     project = run_rows.get(session, job.run_id).instruction.project
     if project.show_corrected and project.label_studio_project_id is not None and labeling.url is not None:
         target = target_of(project.label_studio_project_id)
-        outbox.dispatch_publication(session, result_rows.ensure_publication(session, job.run_id, target, layer.id))
+        fresh = result_rows.ensure_publication(session, job.run_id, target, layer.id, job.window)
+        outbox.dispatch_publication(session, fresh)
 
 
 def _add_track(
     session: Session, layer_id: int, index: int, made: TrackPlan, base: TrackRow | CorrectedTrackRow | None,
-    carried: Sequence[Mapping[int, Mask]], probe: VideoProbe, labeling: LabelStudioSettings,
+    carried: Sequence[Mapping[int, Mask]], job: Job, labeling: LabelStudioSettings,
 ) -> None:  # fmt: skip
     """One track; what is kept of a base that is a layer's own comes along with it."""
     earlier = base if isinstance(base, CorrectedTrackRow) else None
@@ -164,10 +171,11 @@ def _add_track(
     if made.change is Change.REMOVED:
         boxes = []
     elif made.change is not Change.UNTOUCHED:
-        track = assemble(made, carried, probe.frame_count, labeling.track_iou_floor)
-        boxes = [
-            [k.frame_index, k.box.x1, k.box.y1, k.box.x2, k.box.y2, k.visible] for k in track.box_keyframes
-        ]  # fmt: skip
+        track = assemble(made, carried, job.probe.frame_count, labeling.track_iou_floor)
+        found = list(track.box_keyframes)
+        if job.window is not None:
+            found = _beside(found, box_keyframes_of(boxes), job.window, job.probe.frame_count)
+        boxes = [[k.frame_index, k.box.x1, k.box.y1, k.box.x2, k.box.y2, k.visible] for k in found]
         masks = dict(track.masks)
     drawn, boxed = set(made.drawn), set(made.boxed)
     if earlier is not None:
@@ -183,6 +191,14 @@ def _add_track(
     repository.copy_masks(session, row.id, masks)
     if earlier is not None and made.change is not Change.REMOVED:
         repository.inherit_masks(session, row.id, earlier.id, _ranges(changed))
+
+
+def _beside(
+    found: Sequence[BoxKeyframe], base: Sequence[BoxKeyframe], window: Window, frame_count: int
+) -> list[BoxKeyframe]:
+    """What was found in the window, between what the track is before and after it."""
+    before, after = range(window.first_frame), range(window.stop, frame_count)
+    return joined([clipped(base, before), found, clipped(base, after)], frame_count)
 
 
 def _ranges(frames: Collection[int]) -> list[Range[int]]:

@@ -7,6 +7,7 @@ keeps a second worker waiting meanwhile.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sqlalchemy import func
 from sqlalchemy.orm import Session
@@ -21,6 +22,7 @@ from backend.domain.errors import BadInput, Misconfigured, PremaskError, Service
 from backend.domain.runs import PUBLISHABLE, Mode, RunStatus
 from backend.domain.text import storable
 from backend.domain.tracks import BoxKeyframe
+from backend.domain.windows import Window, clipped
 from backend.ports import (
     LABELING_ERROR,
     LabelingTool,
@@ -64,11 +66,11 @@ def publish_run(
     with session_scope(factory) as session:
         run = run_rows.get(session, run_id)
         video_id, instruction_id = run.video_id, run.instruction_id
-        pending = [publication.id for publication in repository.pending_of(session, run_id)]
-        if pending and not renditions.settled(session, video_id):
-            log.info("run %d waits for the rendition of video %d", run_id, video_id)
-            return
-    for publication_id in pending:
+        pending = repository.pending_of(session, run_id)
+        ready = [one.id for one in pending if renditions.settled(session, video_id, one.window)]
+        if len(ready) < len(pending):
+            log.info("run %d waits for %d renditions of video %d", run_id, len(pending) - len(ready), video_id)
+    for publication_id in ready:
         with repository.exclusive(factory, video_id, instruction_id, patience_s=labeling.timeout_s):
             if _begin(factory, publication_id, labeling.max_attempts):
                 order = _read(factory, publication_id, storage)
@@ -133,7 +135,7 @@ def _note_success(factory: SessionFactory, order: _Order, published: PublishedTa
             return
         repository.set_published(publication, published.task_id, published.prediction_id)
         run = run_rows.lock(session, order.item.run_id)
-        trouble = renditions.trouble(run.video)
+        trouble = None if order.item.window else renditions.trouble(run.video)
         more = published.warnings if trouble is None else (*published.warnings, trouble)
         run.warnings = list(dict.fromkeys([*run.warnings, *more]))
 
@@ -179,8 +181,9 @@ def item_of(session: Session, publication: Publication, storage: StorageSettings
     run = run_rows.get_whole(session, publication.run_id)
     if run.status not in PUBLISHABLE:
         raise BadInput(f"run {run.id} is {run.status}: there is nothing to show", code="nothing_to_publish")
-    probe = probe_of(run.video)
-    frames = [row.frame_index for row in run.keyframes]
+    probe, window = probe_of(run.video), publication.window
+    keyframes = [row for row in run.keyframes if window is None or row.frame_index in window.frames]
+    frames = [row.frame_index for row in keyframes]
     rows: Sequence[TrackRow | CorrectedTrackRow]
     if publication.layer_id is None:
         rows = run.tracks
@@ -207,19 +210,27 @@ def item_of(session: Session, publication: Publication, storage: StorageSettings
             PublicationPage(
                 row.frame_index, row.time_s, row.description, f"s3://{storage.artifact_bucket}/{row.image_key}"
             )
-            for row in run.keyframes
+            for row in keyframes
         ),
         # A track that is visible nowhere has nothing to show.
-        tracks=tuple(_track(row, masks.get(row.id, {})) for row in rows if row.box_keyframes),
+        tracks=tuple(track for row in rows if (track := _track(row, masks.get(row.id, {}), window)).box_keyframes),
         model_version=f"{run.model_version.profile_name}@{run.model_version.digest[:_DIGEST_SHOWN]}",
         # In somebody else's project the video stays the one that is there.
-        rendition=None if adopted else renditions.shown(run.video, storage),
+        rendition=None if adopted else renditions.shown(session, run.video, storage, window),
+        window=window,
     )
 
 
-def _track(row: TrackRow | CorrectedTrackRow, masks: dict[int, Mask]) -> PublicationTrack:
-    box_keyframes = tuple(
-        BoxKeyframe(int(frame_index), Box(float(x1), float(y1), float(x2), float(y2)), bool(visible))
-        for frame_index, x1, y1, x2, y2, visible in row.box_keyframes
-    )
+def _track(row: TrackRow | CorrectedTrackRow, masks: dict[int, Mask], window: Window | None) -> PublicationTrack:
+    box_keyframes = box_keyframes_of(row.box_keyframes)
+    if window is not None:
+        box_keyframes = clipped(box_keyframes, window.frames)
     return PublicationTrack(row.index, row.label, row.score, box_keyframes, masks)
+
+
+def box_keyframes_of(stored: Sequence[Sequence[Any]]) -> tuple[BoxKeyframe, ...]:
+    """As rows of tracks hold them: frame, x1, y1, x2, y2, visible."""
+    return tuple(
+        BoxKeyframe(int(frame_index), Box(float(x1), float(y1), float(x2), float(y2)), bool(visible))
+        for frame_index, x1, y1, x2, y2, visible in stored
+    )

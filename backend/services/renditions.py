@@ -2,7 +2,8 @@
 
 A publication of the video waits for it. The object's key says what it was made of, so that a repeat after a crash puts
 the same thing in the same place, and videos with the same bytes share one. Where none can be made, the video is shown
-as it is, and its runs say so.
+as it is, and its runs say so. A window always has one of its own, asked for with the first result that is shown in it;
+where none can be made, the window is not shown.
 """
 
 import logging
@@ -17,7 +18,9 @@ from backend.db.repositories import renditions as repository
 from backend.db.repositories import videos as video_rows
 from backend.db.tables import RenditionRow, Video
 from backend.domain.annotation import VideoProbe
+from backend.domain.errors import BadInput
 from backend.domain.text import storable
+from backend.domain.windows import Window
 from backend.ports import ObjectVersion, ShownRendition
 from backend.services import outbox, runs
 from backend.services.videos import probe_of
@@ -30,13 +33,17 @@ RECIPE = "h264-1"
 #: Writing one takes all cores there are, so a worker makes one at a time; the next ones ask again after so long.
 BUSY_WAIT_S = 10.0
 _BATCH = 200
+_WINDOWED = "it is a window of a longer video"
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A rendition to be made. `reasons` None: it is still to be found out whether it is needed."""
+    """A rendition to be made, of the whole video or of a window of it. `reasons` None: it is still to be found out
+    whether it is needed."""
 
+    rendition_id: int
     video_id: int
+    window: Window | None
     source: ObjectVersion
     probe: VideoProbe
     reasons: tuple[str, ...] | None
@@ -60,18 +67,30 @@ def note_need(session: Session, video_id: int, reasons: Sequence[str]) -> None:
         _dispatch(session, video_id)
 
 
-def settled(session: Session, video_id: int) -> bool:
-    """Whether it is known what is to be shown of the video; if nobody has looked yet, somebody is asked to."""
-    row = repository.of_video(session, video_id)
-    if row is None and repository.insert_missing(session, video_id, "pending", None):
-        _dispatch(session, video_id)
+def settled(session: Session, video_id: int, window: Window | None = None) -> bool:
+    """Whether it is known what is to be shown of the video, or of a window of it; if nobody has looked yet, somebody is
+    asked to."""
+    row = repository.of_video(session, video_id, window)
+    reasons = None if window is None else [_WINDOWED]
+    if row is None and repository.insert_missing(session, video_id, "pending", reasons, window):
+        _dispatch(session, video_id, window)
     return row is not None and row.state != "pending"
 
 
-def shown(video: Video, storage: StorageSettings) -> ShownRendition | None:
-    """What is shown in place of the video; None: the video itself."""
-    row = video.rendition
+def shown(
+    session: Session, video: Video, storage: StorageSettings, window: Window | None = None
+) -> ShownRendition | None:
+    """What is shown in place of the video; None: the video itself. Raises `BadInput` (code `no_window`) for a window
+    that none could be made of."""
+    row = video.rendition if window is None else repository.of_video(session, video.id, window)
     if row is None or row.state != "ready":
+        if window is not None:
+            raise BadInput(
+                f"frames {window.first_frame} to {window.stop - 1} can't be shown: "
+                f"{row.problem if row and row.problem else 'their rendition is not there'}; "
+                f"`premask videos render {video.id}` tries again",
+                code="no_window",
+            )
         return None
     assert row.fps_num is not None
     assert row.fps_den is not None
@@ -89,54 +108,69 @@ def trouble(video: Video) -> str | None:
 def claim(
     session: Session, video_id: int, storage: StorageSettings, labeling: LabelStudioSettings, worker: WorkerSettings
 ) -> Job | None:
-    """What is to be made; None if it is settled. The attempt is counted in a transaction that ends before the work."""
-    row = repository.lock_pending(session, video_id)
+    """What of the video is to be made next; None if it is all settled, or to be tried later. The attempt is counted in
+    a transaction that ends before the work."""
+    rendition_id = repository.first_pending(session, video_id)
+    row = None if rendition_id is None else repository.lock_pending(session, rendition_id)
     if row is None:
         return None
     if row.attempts >= worker.max_attempts:
         reason = f"{row.attempts} attempts, none of which ended; the file may be made to do harm"
         _settle(session, row, "failed", reason)
-        return None
-    video = video_rows.get(session, video_id)
-    key = f"{storage.artifact_prefix}renditions/{video.sha256}/{RECIPE}-{labeling.rendition_max_side_px}.mp4"
+        return claim(session, video_id, storage, labeling, worker)
+    video, window = video_rows.get(session, video_id), row.window
+    part = "" if window is None else f"-{window.first_frame}-{window.stop}"
+    key = f"{storage.artifact_prefix}renditions/{video.sha256}/{RECIPE}-{labeling.rendition_max_side_px}{part}.mp4"
     if row.reasons and (same := repository.ready_at(session, key)) is not None:
         _take(session, row, same)
-        return None
+        return claim(session, video_id, storage, labeling, worker)
     row.attempts += 1
     row.touched_at = func.clock_timestamp()
     session.flush()
     reasons = None if row.reasons is None else tuple(row.reasons)
-    return Job(video_id, runs.object_version(video), probe_of(video), reasons, key)
+    return Job(row.id, video_id, window, runs.object_version(video), probe_of(video), reasons, key)
 
 
-def note_reasons(session: Session, video_id: int, reasons: Sequence[str]) -> None:
+def note_reasons(session: Session, rendition_id: int, reasons: Sequence[str]) -> None:
     """Write down what was found by looking; without reasons it is settled."""
-    row = repository.lock_pending(session, video_id)
+    row = repository.lock_pending(session, rendition_id)
     if row is not None:
         row.reasons = list(reasons)
         if not reasons:
             _settle(session, row, "not_needed", None)
 
 
-def record(session: Session, video_id: int, made: Made) -> None:
+def record(session: Session, rendition_id: int, made: Made) -> None:
     """Write the rendition down; what waits for it is published. A repeat changes nothing."""
-    row = repository.lock_pending(session, video_id)
+    row = repository.lock_pending(session, rendition_id)
     if row is not None:
         row.key, row.sha256, row.size_bytes = made.key, made.sha256, made.size_bytes
         row.fps_num, row.fps_den, row.seconds = made.fps.numerator, made.fps.denominator, made.seconds
         _settle(session, row, "ready", None)
 
 
-def fail(session: Session, video_id: int, reason: str) -> None:
-    """None can be made: the video itself is shown. A repeat changes nothing."""
-    row = repository.lock_pending(session, video_id)
+def fail(session: Session, rendition_id: int, reason: str) -> None:
+    """None can be made: the video itself is shown, a window not at all. A repeat changes nothing."""
+    row = repository.lock_pending(session, rendition_id)
     if row is not None:
         _settle(session, row, "failed", reason)
 
 
-def postpone(session: Session, video_id: int) -> None:
+def again(session: Session, video_id: int) -> int:
+    """Have those of the video made that could not be made, and windows published that could not be; how many."""
+    failed = repository.lock_failed(session, video_id)
+    for row in failed:
+        row.state, row.problem, row.attempts = "pending", None, 0
+        if row.window is not None:
+            for publication in repository.lock_failed_publications(session, video_id, row.window):
+                publication.state, publication.attempts = "pending", 0
+        outbox.dispatch_rendition(session, row)
+    return len(failed)
+
+
+def postpone(session: Session, rendition_id: int) -> None:
     """A service is out: later, and the attempt doesn't count."""
-    row = repository.lock_pending(session, video_id)
+    row = repository.lock_pending(session, rendition_id)
     if row is not None:
         row.attempts = max(0, row.attempts - 1)
         outbox.dispatch_rendition(session, row, runs.OUTAGE_WAIT_S)
@@ -144,14 +178,15 @@ def postpone(session: Session, video_id: int) -> None:
 
 def wait_for_a_worker(session: Session, video_id: int) -> None:
     """The worker that was asked makes another one."""
-    row = repository.lock_pending(session, video_id)
+    rendition_id = repository.first_pending(session, video_id)
+    row = None if rendition_id is None else repository.lock_pending(session, rendition_id)
     if row is not None:
         outbox.dispatch_rendition(session, row, BUSY_WAIT_S)
 
 
-def give_back(session: Session, video_id: int, reason: str, worker: WorkerSettings) -> None:
+def give_back(session: Session, rendition_id: int, reason: str, worker: WorkerSettings) -> None:
     """After an error that another attempt may not meet: later each time, or not any more."""
-    row = repository.lock_pending(session, video_id)
+    row = repository.lock_pending(session, rendition_id)
     if row is None:
         return
     if row.attempts >= worker.max_attempts:
@@ -170,8 +205,8 @@ def reap(session: Session, settings: WorkerSettings, idle_queues: Collection[str
     return len(forgotten)
 
 
-def _dispatch(session: Session, video_id: int) -> None:
-    row = repository.of_video(session, video_id)
+def _dispatch(session: Session, video_id: int, window: Window | None = None) -> None:
+    row = repository.of_video(session, video_id, window)
     assert row is not None
     outbox.dispatch_rendition(session, row)
 
@@ -187,6 +222,6 @@ def _settle(session: Session, row: RenditionRow, state: str, problem: str | None
     row.made_at = func.clock_timestamp()
     session.flush()
     if problem is not None:
-        log.warning("video %d is shown as it is: %s", row.video_id, problem)
-    for publication in repository.waiting_publications(session, row.video_id):
+        log.warning("rendition %d of video %d can't be made: %s", row.id, row.video_id, problem)
+    for publication in repository.waiting_publications(session, row.video_id, row.window):
         outbox.dispatch_publication(session, publication)

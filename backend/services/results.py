@@ -7,6 +7,7 @@ publication can't be.
 import hashlib
 from collections.abc import Mapping
 
+from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from backend.db.repositories import results as repository
@@ -17,6 +18,7 @@ from backend.domain.errors import NotFound
 from backend.domain.runs import RunStatus
 from backend.domain.text import storable
 from backend.domain.tracks import reduce_boxes
+from backend.domain.windows import windows_of
 from backend.services import outbox, runs
 from backend.services.videos import probe_of
 from backend.settings import LabelStudioSettings
@@ -53,13 +55,22 @@ def record(
 
 
 def open_publication(session: Session, run: Run) -> None:
-    """A pending publication of the run to its project's place in the labeling tool, and the message for it."""
+    """A pending publication of the run to its project's place in the labeling tool, or one for each window of a long
+    video, and the message for them."""
     project = run.instruction.project
     if project.label_studio_project_id is None:
         return  # Opened for all its runs when the project is connected: `projects.connect`.
-    publication = repository.ensure_publication(session, run.id, target_of(project.label_studio_project_id))
-    publication.control = is_control(project.control_share, run.video_id, run.instruction_id)
-    outbox.dispatch_publication(session, publication)
+    target = target_of(project.label_studio_project_id)
+    # In somebody else's project the video is shown as it is there.
+    longest_s = 0.0 if project.adoption is not None else project.window_s
+    windows = windows_of(probe_of(run.video).clock, longest_s) if longest_s else ()
+    control = is_control(project.control_share, run.video_id, run.instruction_id)
+    opened = [repository.ensure_publication(session, run.id, target, None, window) for window in windows or (None,)]
+    for publication in opened:
+        publication.control = control
+        publication.dispatched_at = func.clock_timestamp()
+    # The message is for the run: one is enough.
+    outbox.dispatch_publication(session, opened[0])
 
 
 def is_control(share: float, video_id: int, instruction_id: int) -> bool:

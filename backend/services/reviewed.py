@@ -60,6 +60,9 @@ def _newest(rows: Iterable[ReviewedRow], out: Counter[str]) -> Iterator[Reviewed
         if row.skipped or not row.compared:
             out["skipped" if row.skipped else "not comparable"] += 1
             continue
+        if row.windowed:
+            out["of a window"] += 1
+            continue
         question = (row.sha256, row.mode, row.instruction)
         out["superseded"] += question in answers
         answers[question] = row

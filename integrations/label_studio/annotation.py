@@ -12,18 +12,24 @@ from typing import Any
 
 from backend.domain.corrections import BoxTrack, FrameMask, Layer
 from backend.domain.errors import BadInput
+from backend.domain.windows import Window
 from integrations.label_studio.config import OURS, Names
+from integrations.label_studio.coordinates import label_studio_frame
 from integrations.label_studio.prediction import box_keyframes_of, mask_of
 from integrations.label_studio.suggestions import PROMPTS, drawn_again
 
 
 def layer_of(
-    result: Sequence[Mapping[str, Any]], size: tuple[int, int], frame_count: int, page_frames: Sequence[int],
+    result: Sequence[Mapping[str, Any]], size: tuple[int, int], shown: Window, page_frames: Sequence[int],
     track_indices: Mapping[str, int], names: Names = OURS,
 ) -> Layer:  # fmt: skip
-    """The boxes and masks of a result. `size`: (width, height) of the video in pixels; `page_frames[i]`: the frame
-    index of the task's page i; `track_indices`: of the regions that were sent (`prediction.track_indices`). Raises
-    `BadInput` naming the first region that can't be read."""
+    """The boxes and masks of a result, on frames of the whole video. `size`: (width, height) of the video in pixels;
+    `shown`: the frames that the task shows; `page_frames[i]`: the frame index of the task's page i; `track_indices`: of
+    the regions that were sent (`prediction.track_indices`). Raises `BadInput` naming the first region that can't be
+    read.
+
+    The layer ends with the window (so its `frame_count`), as a box does that stays to the end of what is shown.
+    """
     tracks, masks = list[BoxTrack](), list[FrameMask]()
     known = set[tuple[object, object]]()
     prompts = {region.get("id") for region in result if region.get("type") in PROMPTS}
@@ -34,7 +40,7 @@ def layer_of(
         known.add(identity)
         # A click or box that asked for a mask and was left behind may have an entry of a mask's kind, with its label.
         if region.get("from_name") == names.box and region.get("type") == "videorectangle":
-            track = _track(region, size, frame_count)
+            track = _track(region, size, shown)
             tracks.append(replace(track, track_index=track_indices.get(track.region_id)))
         elif (
             region.get("from_name") == names.mask
@@ -42,7 +48,7 @@ def layer_of(
             and identity[1] not in prompts
         ):
             masks.append(_mask(region, size, page_frames))
-    return Layer(frame_count, tuple(tracks), tuple(_in_place(masks, track_indices)))
+    return Layer(shown.stop, tuple(tracks), tuple(_in_place(masks, track_indices)))
 
 
 def _in_place(masks: Sequence[FrameMask], track_indices: Mapping[str, int]) -> list[FrameMask]:
@@ -58,17 +64,18 @@ def _in_place(masks: Sequence[FrameMask], track_indices: Mapping[str, int]) -> l
     return placed
 
 
-def _track(region: Mapping[str, Any], size: tuple[int, int], frame_count: int) -> BoxTrack:
+def _track(region: Mapping[str, Any], size: tuple[int, int], shown: Window) -> BoxTrack:
     try:
-        keyframes = box_keyframes_of(region, *size)
+        keyframes = box_keyframes_of(region, *size, shown.first_frame)
         label = _label(region, "labels")
     except (KeyError, TypeError, ValueError) as error:
         raise _unreadable(region, f"{type(error).__name__} {error}") from error
     if not keyframes:
         raise _unreadable(region, "its sequence is empty")
-    outside = [k.frame_index for k in keyframes if not 0 <= k.frame_index < frame_count]
+    outside = [k.frame_index for k in keyframes if k.frame_index not in shown.frames]
     if outside:
-        raise _unreadable(region, f"frame {outside[0] + 1} is not one of the video's {frame_count}")
+        number = label_studio_frame(outside[0], shown.first_frame)
+        raise _unreadable(region, f"frame {number} is not one of the {shown.frame_count} that are shown")
     frames = [k.frame_index for k in keyframes]
     if len(set(frames)) != len(frames):
         raise _unreadable(region, "it has two keyframes on one frame")

@@ -99,10 +99,10 @@ def compared_layers(task: AnsweredTask, answer: Answer, item: PublicationItem) -
     else:
         config, pages = read_foreign(task.config).known, list(task.data.get(PAGE_FRAMES_FIELD, ()))
         item = reduced(item, config, pages)
-    size, count = (item.probe.width, item.probe.height), item.probe.frame_count
+    size, shown = (item.probe.width, item.probe.height), item.shown
     indices = track_indices(item)
-    sent = layer_of(prediction(item, config, rate, pages)["result"], size, count, pages, indices, config.names)
-    return sent, layer_of(answer.raw["result"] or [], size, count, pages, indices, config.names)
+    sent = layer_of(prediction(item, config, rate, pages)["result"], size, shown, pages, indices, config.names)
+    return sent, layer_of(answer.raw["result"] or [], size, shown, pages, indices, config.names)
 
 
 def changed_tasks(client: Any, project_id: int, since: datetime | None) -> Iterator[tuple[int, datetime]]:

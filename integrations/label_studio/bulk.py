@@ -75,7 +75,7 @@ def _body(item: PublicationItem, config: KnownConfig) -> bytes:
         raise BadInput(f"the result of run {item.run_id} has no regions to know it by", code="not_for_bulk")
     del body["neighbors"]
     encoded = to_json({"data": data, "predictions": [body]})
-    check_prediction(body, config, item.probe.frame_count, len(data[PAGE_FRAMES_FIELD]), len(encoded))
+    check_prediction(body, config, item.shown.frame_count, len(data[PAGE_FRAMES_FIELD]), len(encoded))
     return encoded
 
 

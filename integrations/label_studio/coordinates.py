@@ -10,14 +10,14 @@ from backend.domain.renditions import average_rate, constant_rate
 from backend.ports import PublicationItem
 
 
-def label_studio_frame(frame_index: int) -> int:
-    """0-based decoder order → Label Studio's 1-based number."""
-    return frame_index + 1
+def label_studio_frame(frame_index: int, first_frame: int = 0) -> int:
+    """0-based decoder order → Label Studio's 1-based number. `first_frame`: of the window that is shown."""
+    return frame_index - first_frame + 1
 
 
-def frame_index(label_studio_frame: int) -> int:
-    """Label Studio's 1-based number → 0-based decoder order."""
-    return label_studio_frame - 1
+def frame_index(label_studio_frame: int, first_frame: int = 0) -> int:
+    """Label Studio's 1-based number → 0-based decoder order. `first_frame`: of the window that is shown."""
+    return first_frame + label_studio_frame - 1
 
 
 def to_percent(box: Box, width: int, height: int) -> dict[str, float]:

@@ -80,11 +80,12 @@ def superseded_version(run_id: int, layer_id: int | None) -> str:
     return f"{CURRENT}, superseded ({which})"
 
 
-def box_keyframes_of(region: Mapping[str, Any], width: int, height: int) -> list[BoxKeyframe]:
-    """The box keyframes of a VideoRectangle region, in source pixels of a video of that size."""
+def box_keyframes_of(region: Mapping[str, Any], width: int, height: int, first_frame: int = 0) -> list[BoxKeyframe]:
+    """The box keyframes of a VideoRectangle region, in source pixels of a video of that size. `first_frame`: of the
+    window that was shown."""
     return [
         BoxKeyframe(
-            frame_index(int(entry["frame"])),
+            frame_index(int(entry["frame"]), first_frame),
             from_percent(entry["x"], entry["y"], entry["width"], entry["height"], width, height),
             bool(entry["enabled"]),
         )
@@ -108,10 +109,10 @@ def _label(item: PublicationItem, track: PublicationTrack, config: KnownConfig) 
 def _box_region(
     item: PublicationItem, track: PublicationTrack, label: str, rate: FrameRate, names: Names
 ) -> dict[str, Any]:
-    probe = item.probe
+    probe, shown = item.probe, item.shown
     sequence = []
     for keyframe in track.box_keyframes:
-        frame = label_studio_frame(keyframe.frame_index)
+        frame = label_studio_frame(keyframe.frame_index, shown.first_frame)
         percent = to_percent(keyframe.box, probe.width, probe.height)
         # Without `rotation` Label Studio's interpolation yields NaN.
         sequence.append(
@@ -125,8 +126,8 @@ def _box_region(
         "origin": "prediction",
         "meta": {"text": [track.label]},
         "value": {
-            "framesCount": probe.frame_count,
-            "duration": probe.duration_s if item.rendition is None else probe.frame_count / rate.fps,
+            "framesCount": shown.frame_count,
+            "duration": probe.duration_s if item.rendition is None else shown.frame_count / rate.fps,
             "labels": [label],
             "sequence": sequence,
         },

@@ -6,6 +6,7 @@ from typing import Any
 
 from backend.domain.corrections import Layer
 from backend.domain.errors import BadInput
+from backend.domain.windows import Window
 from integrations.label_studio.annotation import layer_of
 from integrations.label_studio.config import names_in
 
@@ -30,7 +31,7 @@ class LabelStudioReader:
         except (KeyError, TypeError, ValueError) as error:
             raise BadInput(f"the annotation names a mask that was never compared: {error}") from error
         pages = [frames.get(page, -1) for page in range(max(frames, default=-1) + 1)]
-        return layer_of(result, size, frame_count, pages, {}, names)
+        return layer_of(result, size, Window(0, frame_count), pages, {}, names)
 
     def track_index(self, run_id: int, region_id: str) -> int | None:
         """See `ReviewReader.track_index`."""

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 
 from backend.domain.renditions import constant_rate
 from backend.domain.runs import RunStatus
+from backend.domain.windows import Window
 from backend.ports import PublicationItem, PublicationPage
 from integrations.label_studio.coordinates import FrameRate, label_studio_frame
 
@@ -33,8 +34,9 @@ _MODES = {"vos": "by what is seen", "avs": "by what is seen and heard"}
 
 
 def task_key(item: PublicationItem) -> str:
-    """One task for each video and instruction; predictions of later models are added to it."""
-    return f"video:{item.video_id}/instruction:{item.instruction_id}"
+    """One task for each video (or window of it) and instruction; predictions of later models are added to it."""
+    part = "" if item.window is None else f"/frames:{item.window.first_frame}-{item.window.stop}"
+    return f"video:{item.video_id}/instruction:{item.instruction_id}{part}"
 
 
 def merged_pages(item: PublicationItem, existing: Mapping[str, Any] | None) -> tuple[list[int], list[str]]:
@@ -65,6 +67,7 @@ def task_data(item: PublicationItem, rate: FrameRate, existing: Mapping[str, Any
         "keyframes": uris or [no_keyframes_picture()],
         PAGE_FRAMES_FIELD: frames,
         "guide": guide_html(item, rate, frames),
+        **({} if item.window is None else {"window": _minutes(item, item.window)}),
     }
 
 
@@ -72,7 +75,7 @@ def task_data(item: PublicationItem, rate: FrameRate, existing: Mapping[str, Any
 def no_keyframes_picture() -> str:
     """A small picture, as a data URL, for a task without keyframes."""
     picture = Image.new("RGB", (640, 90), (245, 245, 245))
-    ImageDraw.Draw(picture).text((20, 32), "The model named no keyframes.", fill=(90, 90, 90), font_size=22)
+    ImageDraw.Draw(picture).text((20, 32), "There are no keyframes to show.", fill=(90, 90, 90), font_size=22)
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
@@ -81,6 +84,11 @@ def no_keyframes_picture() -> str:
 def guide_html(item: PublicationItem, rate: FrameRate, page_frames: Sequence[int]) -> str:
     """What the labeler reads beside the video: instruction, answer, descriptions by page, reasoning."""
     parts = [_section("Instruction", f"<b>{_text(item.instruction)}</b><br/><small>{_MODES[item.mode]}</small>")]
+    if item.window is not None:
+        whole = (
+            f"{_minutes(item, item.window)} of {_minute(item.probe.duration_s)} minutes. Seconds below are the whole's."
+        )
+        parts.append(_section("Part of a longer video", _text(whole)))
     if item.control:
         # What the model said would be in the way of what a person says by themselves.
         return f"<div style='{_BODY}'>{''.join(parts)}</div>"
@@ -88,9 +96,10 @@ def guide_html(item: PublicationItem, rate: FrameRate, page_frames: Sequence[int
         why = f" <small>({_text(item.outcome_code)})</small>" if item.outcome_code else ""
         parts.append(_section("Answer", f"The model found nothing that fits the instruction.{why}"))
     else:
-        parts.append(_section("Answer", _tracks(item)))
+        parts.append(_section("Answer", _tracks(item) if item.tracks else "Nothing of it is seen in this part."))
     if item.pages:
-        rows = "".join(_page_row(page, page_frames.index(page.frame_index) + 1) for page in item.pages)
+        first = item.shown.first_frame
+        rows = "".join(_page_row(page, page_frames.index(page.frame_index) + 1, first) for page in item.pages)
         parts.append(_section("Looked for, page by page", f"<ol style='{_LIST}'>{rows}</ol>"))
     if item.reasoning:
         parts.append(_section("Reasoning", _text(item.reasoning).replace("\n", "<br/>")))
@@ -108,6 +117,17 @@ _LIST = "list-style:none;margin:0;padding:0"
 _SMALL = "font-size:11px;opacity:.65;margin:0"
 
 
+def _minutes(item: PublicationItem, window: Window) -> str:
+    """From when to when a window is, by the video's own time."""
+    clock = item.probe.clock
+    ends_s = clock.time_s(window.stop) if window.stop < len(clock.pts) else clock.duration_s
+    return f"{_minute(clock.time_s(window.first_frame))} to {_minute(ends_s)}"
+
+
+def _minute(time_s: float) -> str:
+    return f"{int(time_s) // 60}:{int(time_s) % 60:02d}"
+
+
 def _section(title: str, body: str) -> str:
     return f"<p style='{_TITLE}'>{title}</p><div style='margin:0 0 12px'>{body}</div>"
 
@@ -120,8 +140,8 @@ def _tracks(item: PublicationItem) -> str:
     return f"<ul style='{_LIST}'>{''.join(rows)}</ul>"
 
 
-def _page_row(page: PublicationPage, number: int) -> str:
-    where = f"page {number} · {page.time_s:.2f} s · frame {label_studio_frame(page.frame_index)}"
+def _page_row(page: PublicationPage, number: int, first_frame: int) -> str:
+    where = f"page {number} · {page.time_s:.2f} s · frame {label_studio_frame(page.frame_index, first_frame)}"
     return f"<li style='margin:0 0 6px'><small>{where}</small><br/>{_text(page.description)}</li>"
 
 

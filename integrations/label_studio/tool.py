@@ -171,7 +171,7 @@ class LabelStudioTool:
         existing = self._find_task(project_id, task_key(item))
         data = task_data(item, rate, existing[1] if existing else None)
         body = prediction(item, config, rate, data[PAGE_FRAMES_FIELD])
-        check_prediction(body, config, item.probe.frame_count, len(data[PAGE_FRAMES_FIELD]))
+        check_prediction(body, config, item.shown.frame_count, len(data[PAGE_FRAMES_FIELD]))
         task_id = self._ensure_task(project_id, data, existing)
         if item.control:
             return PublishedTask(project_id, task_id, None, () if rate.constant else (VFR_WARNING,))

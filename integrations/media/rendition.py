@@ -17,9 +17,11 @@ from av.video.frame import VideoFrame
 from backend.domain.annotation import VideoProbe
 from backend.domain.errors import BadInput, UnreadableVideo
 from backend.domain.renditions import RenditionClock, constant_rate, rendition_rate
+from backend.domain.windows import Window
 from integrations.media.decode import iter_pictures
 from integrations.media.playable import why_not_played
 from integrations.media.probe import probe_video
+from integrations.media.seeking import pictures_of
 from integrations.media.sound import CHANNELS, RATE_HZ, Samples, fitted_sound
 
 _CODEC_OPTIONS = {"crf": "18", "preset": "veryfast", "bf": "0"}
@@ -27,13 +29,17 @@ _SOUND_BIT_RATE = 128_000
 _TURNED = {0: (), 90: ("transpose=clock",), 180: ("hflip", "vflip"), 270: ("transpose=cclock",)}
 
 
-def write_rendition(source: Path, probe: VideoProbe, to: Path, max_side_px: int) -> Fraction:
-    """Write the rendition of `source`, as `probe` found it, and return its rate in frames a second.
+def write_rendition(
+    source: Path, probe: VideoProbe, to: Path, max_side_px: int, window: Window | None = None
+) -> Fraction:
+    """Write the rendition of `source`, as `probe` found it, or of a window of it, and return its rate in frames a
+    second; windows of a video have the rate of the whole.
 
     Memory holds a few pictures, however long the video. Raises `UnreadableVideo` for a source that can't
     be decoded, `BadInput` (code `no_rendition`) where none can be written.
     """
-    clock = RenditionClock(probe.clock, rendition_rate(probe.clock))
+    window = window or Window(0, probe.frame_count)
+    clock = RenditionClock(probe.clock, rendition_rate(probe.clock), window.first_frame, window.frame_count)
     width, height = shown_size(probe, max_side_px)
     try:
         with av.open(str(to), "w", format="mp4", options={"movflags": "+faststart"}) as container:
@@ -41,7 +47,7 @@ def write_rendition(source: Path, probe: VideoProbe, to: Path, max_side_px: int)
             sound = _sound_stream(container) if probe.has_audio else None
             chunks = _sound(source, probe, clock) if sound else iter(())
             heard = 0
-            for frame_index, frame in _upright(source, probe, width, height):
+            for frame_index, frame in _upright(source, probe, window, width, height):
                 frame.time_base = 1 / clock.fps
                 container.mux(pictures.encode(frame))
                 # Sound goes with the pictures, so that a player needn't look for it elsewhere in the file.
@@ -54,7 +60,7 @@ def write_rendition(source: Path, probe: VideoProbe, to: Path, max_side_px: int)
                     container.mux(stream.encode(None))
     except av.FFmpegError as error:
         raise _none(f"it can't be written: {error.strerror}") from error
-    _check(to, probe, clock.fps)
+    _check(to, window.frame_count, clock.fps)
     return clock.fps
 
 
@@ -65,17 +71,23 @@ def shown_size(probe: VideoProbe, max_side_px: int) -> tuple[int, int]:
     return width, height
 
 
-def _upright(source: Path, probe: VideoProbe, width: int, height: int) -> Iterator[tuple[int, VideoFrame]]:
-    """(frame_index, frame) of every frame as it is to be coded; its `pts` is the index."""
+def _upright(
+    source: Path, probe: VideoProbe, window: Window, width: int, height: int
+) -> Iterator[tuple[int, VideoFrame]]:
+    """(frame_index, frame) of every frame as it is to be coded; its `pts` is its place in the window."""
     graph: Graph | None = None
-    for frame_index, frame in iter_pictures(source, probe):
-        frame.pts, frame.time_base = frame_index, Fraction(1)
+    whole = window.frame_count == probe.frame_count
+    # Of the whole it is seen that the file holds what was counted in it; a window is entered at its key frame.
+    found = iter_pictures(source, probe) if whole else pictures_of(source, probe, window.frames)
+    for frame_index, frame in found:
+        place = frame_index - window.first_frame
+        frame.pts, frame.time_base = place, Fraction(1)
         if graph is None:
             graph = _graph(frame, probe.rotation_deg, width, height)
         graph.push(frame)
         turned = graph.pull()
         assert isinstance(turned, VideoFrame)
-        turned.pts, turned.pict_type = frame_index, 0
+        turned.pts, turned.pict_type = place, 0
         yield frame_index, turned
 
 
@@ -115,14 +127,14 @@ def _hear(container: Any, stream: Any, chunk: Samples, heard: int) -> int:
     return heard + chunk.shape[1]
 
 
-def _check(path: Path, probe: VideoProbe, fps: Fraction) -> None:
+def _check(path: Path, frame_count: int, fps: Fraction) -> None:
     """Raise unless a browser shows the file's frame n where it is asked for the source's."""
     try:
         made = probe_video(path)
     except UnreadableVideo as error:
         raise _none(f"what was written can't be read: {error}") from error
-    if made.frame_count != probe.frame_count:
-        raise _none(f"{made.frame_count} of {probe.frame_count} frames were written")
+    if made.frame_count != frame_count:
+        raise _none(f"{made.frame_count} of {frame_count} frames were written")
     rate = constant_rate(made.clock)
     if rate is None or (made.frame_count > 1 and abs(rate / fps - 1) > 1e-6):
         raise _none(f"it was to have {float(fps):.3f} frames a second and has {float(rate or 0):.3f}")

@@ -33,7 +33,8 @@ _KEPT_BEHIND = 4 * (_HOP + _SEARCH)
 
 def fitted_sound(path: Path, first_frame_s: float, clock: RenditionClock) -> Iterator[Samples]:
     """(CHANNELS, samples) float32 at `RATE_HZ`, chunk by chunk, as long as the rendition. `first_frame_s`: when the
-    first frame is shown, by the file's own time. Raises `UnreadableVideo` where the sound can't be decoded."""
+    first frame of the video is shown, by the file's own time. Raises `UnreadableVideo` where the sound can't be
+    decoded."""
     source = _Source(_decoded(path, first_frame_s))
     shown_s, source_s = clock.knots_s()
     total, window = round(clock.duration_s * RATE_HZ), np.hanning(2 * _HOP + 1)[:-1].astype(np.float32)

@@ -16,6 +16,7 @@ from backend.domain.annotation import Box, Mask, VideoProbe
 from backend.domain.corrections import Layer
 from backend.domain.masks import encode_mask
 from backend.domain.tracks import BoxKeyframe
+from backend.domain.windows import Window
 from backend.ports import PublicationItem, PublicationPage, PublicationTrack
 from integrations.label_studio import bitmask
 from integrations.label_studio.annotation import layer_of
@@ -139,7 +140,7 @@ def test_two_hundred_results_come_back_as_they_were(desk: Desk) -> None:
             sent, returned = desk.tool.layers(task, answer, item)
             pages = [page.frame_index for page in item.pages]
             size, count = (item.probe.width, item.probe.height), item.probe.frame_count
-            assert ordered(returned) == ordered(layer_of(said, size, count, pages, track_indices(item)))
+            assert ordered(returned) == ordered(layer_of(said, size, Window(0, count), pages, track_indices(item)))
             seen += 1
         _check_sent(sent, item)
     assert seen == TASKS * RESULTS

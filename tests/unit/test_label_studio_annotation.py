@@ -9,6 +9,7 @@ import pytest
 from backend.domain.corrections import Change, Layer, compare
 from backend.domain.errors import BadInput
 from backend.domain.masks import decode_mask, encode_mask
+from backend.domain.windows import Window
 from integrations.label_studio import bitmask
 from integrations.label_studio.annotation import layer_of
 from integrations.label_studio.config import labeling_config, read_config
@@ -28,7 +29,7 @@ def sent() -> list[dict[str, Any]]:
 
 def read(result: list[dict[str, Any]]) -> Layer:
     indices = track_indices(moving_square.item())
-    return layer_of(result, SIZE, moving_square.FRAME_COUNT, moving_square.KEYFRAMES, indices)
+    return layer_of(result, SIZE, Window(0, moving_square.FRAME_COUNT), moving_square.KEYFRAMES, indices)
 
 
 def test_what_was_sent_is_read_back_and_is_accepted() -> None:
@@ -70,7 +71,7 @@ def broken(change: str) -> list[dict[str, Any]]:
         track["value"]["sequence"] = []
     elif change == "two keyframes":
         sequence.append(dict(sequence[0]))
-    elif change == "is not one of the video's":
+    elif change == "that are shown":
         sequence[-1]["frame"] = moving_square.FRAME_COUNT + 1
     elif change == "KeyError 'x'":
         del sequence[0]["x"]
@@ -88,7 +89,7 @@ def broken(change: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     "change",
     [
-        "sequence is empty", "two keyframes", "is not one of the video's", "KeyError 'x'", "page 4 of 3", "1×1 pixels",
+        "sequence is empty", "two keyframes", "that are shown", "KeyError 'x'", "page 4 of 3", "1×1 pixels",
         "not a PNG", "ValueError",
     ],
 )  # fmt: skip

@@ -15,6 +15,7 @@ from backend.domain.corrections import Change, Layer, compare
 from backend.domain.errors import BadInput, InvalidEvent
 from backend.domain.masks import decode_mask, encode_mask
 from backend.domain.prompts import Click, ThingPrompt
+from backend.domain.windows import Window
 from backend.ports import SuggestedMask
 from integrations.label_studio import bitmask
 from integrations.label_studio.annotation import layer_of
@@ -215,7 +216,7 @@ TRACKS = {"run7-track0": 0, "run7-track0-frame4": 0, "run7-track0-frame10": 0}
 
 
 def layer(*regions: dict[str, Any]) -> Layer:
-    return layer_of([BOX, *regions], SIZE, 20, PAGES, TRACKS)
+    return layer_of([BOX, *regions], SIZE, Window(0, 20), PAGES, TRACKS)
 
 
 def test_an_accepted_suggestion_in_the_place_of_a_mask_is_that_mask_changed() -> None:

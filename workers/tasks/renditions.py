@@ -39,58 +39,69 @@ def render(self: PremaskTask, video_id: int) -> None:
 
 
 def _render(task: PremaskTask, video_id: int) -> None:
+    """All that is to be made of the video, one after the other: it is fetched once."""
     settings = task.container.settings
-    with task.transaction() as session:
-        job = renditions.claim(session, video_id, settings.storage, settings.label_studio, settings.worker)
-    if job is None:
-        return
-    alive = process.Ticker(f"premask-render-{video_id}", settings.worker.lease_s / 3, lambda: _touch(task, video_id))
+    with process.scratch(settings.worker) as folder:
+        while True:
+            with task.transaction() as session:
+                job = renditions.claim(session, video_id, settings.storage, settings.label_studio, settings.worker)
+            if job is None:
+                return
+            _settle(task, job, folder)
+
+
+def _settle(task: PremaskTask, job: Job, folder: Path) -> None:
+    every_s = task.container.settings.worker.lease_s / 3
+    alive = process.Ticker(f"premask-render-{job.rendition_id}", every_s, lambda: _touch(task, job.rendition_id))
     alive.start()
     try:
-        made = _make(task, job)
+        made = _make(task, job, folder)
     except BadInput as error:
         with task.transaction() as session:
-            renditions.fail(session, video_id, str(error))
+            renditions.fail(session, job.rendition_id, str(error))
         return
     except ServiceUnavailable:
         with task.transaction() as session:
-            renditions.postpone(session, video_id)
+            renditions.postpone(session, job.rendition_id)
         raise
     except Exception as error:
         # As for runs: whatever a codec throws, what waits for the rendition must not wait for ever.
         with task.transaction() as session:
-            renditions.give_back(session, video_id, f"{type(error).__name__}: {error}", settings.worker)
+            reason = f"{type(error).__name__}: {error}"
+            renditions.give_back(session, job.rendition_id, reason, task.container.settings.worker)
         raise
     finally:
         alive.stop()
     if made is not None:
         with task.transaction() as session:
-            renditions.record(session, video_id, made)
+            renditions.record(session, job.rendition_id, made)
         log.info("%s: %.1f MB in %.1f s", made.key, made.size_bytes / 1e6, made.seconds)
 
 
-def _make(task: PremaskTask, job: Job) -> Made | None:
+def _make(task: PremaskTask, job: Job, folder: Path) -> Made | None:
     """The rendition, put into the storage; None: the video needs none."""
     container, settings = task.container, task.container.settings
     began = time.perf_counter()
-    with process.scratch(settings.worker) as folder:
-        source, to = folder / process.SCRATCH_VIDEO, folder / "rendition.mp4"
-        container.store.download(job.source, source)
-        if job.reasons is None and not _needed(task, job, source):
-            return None
-        fps = write_rendition(source, job.probe, to, settings.label_studio.rendition_max_side_px)
-        digest, size_bytes = process.sha256(to), to.stat().st_size
-        container.store.upload(settings.storage.artifact_bucket, job.key, to, "video/mp4")
+    source, to = folder / process.SCRATCH_VIDEO, folder / "rendition.mp4"
+    if not source.exists():
+        fetched = source.with_suffix(".part")
+        container.store.download(job.source, fetched)
+        fetched.rename(source)
+    if job.reasons is None and not _needed(task, job, source):
+        return None
+    fps = write_rendition(source, job.probe, to, settings.label_studio.rendition_max_side_px, job.window)
+    digest, size_bytes = process.sha256(to), to.stat().st_size
+    container.store.upload(settings.storage.artifact_bucket, job.key, to, "video/mp4")
     return Made(job.key, digest, size_bytes, fps, round(time.perf_counter() - began, 3))
 
 
 def _needed(task: PremaskTask, job: Job, source: Path) -> bool:
     reasons = why_not_played(source, job.probe)
     with task.transaction() as session:
-        renditions.note_reasons(session, job.video_id, reasons)
+        renditions.note_reasons(session, job.rendition_id, reasons)
     return bool(reasons)
 
 
-def _touch(task: PremaskTask, video_id: int) -> None:
+def _touch(task: PremaskTask, rendition_id: int) -> None:
     with task.transaction() as session:
-        rendition_rows.touch(session, video_id)
+        rendition_rows.touch(session, rendition_id)

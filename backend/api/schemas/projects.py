@@ -45,6 +45,9 @@ class ProjectChange(BaseModel):
     )
     control_share: float | None = Field(None, ge=0, le=1, description="share of new tasks without a pre-annotation")
     interactive: bool | None = Field(None, description="labelers get masks for what they click on keyframe pages")
+    window_s: float | None = Field(
+        None, ge=0, description="longer videos are shown in windows of at most so many seconds, a task each; 0: in one"
+    )
 
 
 class OrderIn(BaseModel):
@@ -92,6 +95,7 @@ class ProjectOut(Row):
     task_order: TaskOrder | None = Field(description="which tasks people see first; none: as it was when adopted")
     adopted: bool = Field(validation_alias="adoption", description="its place in the labeling tool is somebody else's")
     interactive: bool
+    window_s: float = Field(description="longer videos are shown in windows of at most so many seconds; 0: in one")
     created_at: datetime
     sources: list[SourceOut]
     instructions: list[InstructionOut]

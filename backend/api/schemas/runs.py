@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from backend.api.schemas.common import Row
 from backend.api.schemas.videos import RenditionOut
@@ -91,6 +91,8 @@ class PublicationOut(Row):
     attempts: int
     last_error: str | None
     published_at: datetime | None
+    window_first_frame: int | None = Field(None, description="of the part of the video that is shown; null: the whole")
+    window_frame_count: int | None
 
 
 class RunDetail(RunOut):

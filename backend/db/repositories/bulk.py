@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Table, bindparam, exists, func, select, text, update
+from sqlalchemy import ColumnElement, Engine, Table, and_, bindparam, exists, func, select, text, update
 from sqlalchemy.orm import Session, aliased
 
 from backend.db.session import SessionFactory
@@ -24,7 +24,11 @@ def _untried(target: str) -> ColumnElement[bool]:
         exists()
         .where(other.target == target, other.tried_at.is_not(None), other.run_id == other_run.id)
         .where(other_run.video_id == Run.video_id, other_run.instruction_id == Run.instruction_id)
+        .where(_same_window(other))
     )
+    settled = RenditionRow.state == "ready"
+    # A window is never shown as it is: there is no file of it.
+    settled |= (RenditionRow.state == "not_needed") & Publication.window_first_frame.is_(None)
     return (
         (Publication.target == target)
         & (Publication.state == "pending")
@@ -32,8 +36,15 @@ def _untried(target: str) -> ColumnElement[bool]:
         & Publication.tried_at.is_(None)
         & ~Publication.control
         & (Run.status == "succeeded")
-        & exists().where(RenditionRow.video_id == Run.video_id, RenditionRow.state.in_(("ready", "not_needed")))
+        & exists().where(RenditionRow.video_id == Run.video_id, _same_window(RenditionRow), settled)
         & ~tried
+    )
+
+
+def _same_window(other: Any) -> ColumnElement[bool]:
+    return and_(
+        other.window_first_frame.is_not_distinct_from(Publication.window_first_frame),
+        other.window_frame_count.is_not_distinct_from(Publication.window_frame_count),
     )
 
 
@@ -44,16 +55,20 @@ def count_untried(session: Session, target: str, limit: int) -> int:
 
 
 def take_untried(session: Session, target: str, limit: int) -> list[tuple[int, int, int]]:
-    """(publication, video, instruction) of up to `limit` of them, one of each video and instruction, locked until the
-    commit; those that another worker holds are left out."""
-    query = select(Publication.id, Run.video_id, Run.instruction_id).join(Run).where(_untried(target))
+    """(publication, video, instruction) of up to `limit` of them, one of each video, instruction and window, locked
+    until the commit; those that another worker holds are left out."""
+    query = (
+        select(Publication.id, Run.video_id, Run.instruction_id, Publication.window_first_frame)
+        .join(Run)
+        .where(_untried(target))
+    )
     rows = session.execute(
         query.order_by(Publication.id).limit(limit).with_for_update(of=Publication, skip_locked=True)
     ).all()
-    first: dict[tuple[int, int], int] = {}
-    for publication_id, video_id, instruction_id in rows:
-        first.setdefault((video_id, instruction_id), publication_id)
-    return [(publication_id, *key) for key, publication_id in first.items()]
+    first: dict[tuple[int, int, int | None], int] = {}
+    for publication_id, video_id, instruction_id, window_first_frame in rows:
+        first.setdefault((video_id, instruction_id, window_first_frame), publication_id)
+    return [(publication_id, *key[:2]) for key, publication_id in first.items()]
 
 
 def note_tried(session: Session, publication_ids: Sequence[int]) -> None:

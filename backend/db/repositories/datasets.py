@@ -40,6 +40,7 @@ class ReviewedRow:
     mode: str
     instruction: str
     sha256: str
+    windowed: bool
 
 
 def read_one_state(session: Session) -> None:
@@ -65,6 +66,7 @@ def reviewed(session: Session, projects: Collection[str], until: datetime | None
         select(
             ReviewVersion.id, Review.target, Review.annotation_id, ReviewVersion.changed_at, ReviewVersion.skipped,
             ReviewVersion.accepted.is_not(None), Instruction.mode, Instruction.text, func.coalesce(Video.sha256, ""),
+            Publication.window_first_frame.is_not(None),
         )
         .join(Review, Review.id == ReviewVersion.review_id)
         .join(latest, (latest.c.review_id == Review.id) & (latest.c.number == ReviewVersion.number))
@@ -75,7 +77,7 @@ def reviewed(session: Session, projects: Collection[str], until: datetime | None
         .join(Video, Video.id == Run.video_id)
         .where(Review.deleted_at.is_(None), Project.name.in_(projects), Video.sha256.is_not(None))
     )  # fmt: skip
-    return [ReviewedRow(*row) for row in session.execute(query)]
+    return [ReviewedRow(*tuple(row)) for row in session.execute(query)]
 
 
 def whole_version(session: Session, version_id: int) -> tuple[ReviewVersion, Review, Run]:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from backend.db.tables import DetectionRow, KeyframeRow, MaskRow, Publication, TrackRow
 from backend.domain.annotation import Box, Keyframe, Mask, Track
+from backend.domain.windows import Window
 
 _MASK_COPY = "COPY masks (track_id, frame_index, counts, area, x1, y1, x2, y2) FROM STDIN"
 
@@ -108,15 +109,18 @@ def lock_pending_publications(session: Session, run_id: int) -> Sequence[Publica
     ).all()
 
 
-def ensure_publication(session: Session, run_id: int, target: str, layer_id: int | None = None) -> Publication:
-    """The publication of the run (or of its corrected layer) to that target, pending: a new one, or the one that is
-    there, opened again."""
-    row = insert(Publication).values(run_id=run_id, target=target, layer_id=layer_id)
+def ensure_publication(
+    session: Session, run_id: int, target: str, layer_id: int | None = None, window: Window | None = None
+) -> Publication:
+    """The publication of the run (or of its corrected layer) to that target, of the whole video or of a window of it,
+    pending: a new one, or the one that is there, opened again."""
+    key = {
+        "run_id": run_id, "target": target, "layer_id": layer_id,
+        "window_first_frame": None if window is None else window.first_frame,
+        "window_frame_count": None if window is None else window.frame_count,
+    }  # fmt: skip
+    row = insert(Publication).values(**key)
     session.execute(
-        row.on_conflict_do_update(
-            index_elements=[Publication.run_id, Publication.target, Publication.layer_id],
-            set_={"state": "pending", "attempts": 0},
-        )
+        row.on_conflict_do_update(constraint="uq_publications_once", set_={"state": "pending", "attempts": 0})
     )
-    key = {"run_id": run_id, "target": target, "layer_id": layer_id}
     return session.scalars(select(Publication).filter_by(**key)).one()

@@ -191,7 +191,7 @@ def corrections(session: Session, project_id: int, since: datetime | None, until
         .join(Instruction, Instruction.id == Run.instruction_id)
         .where(
             Instruction.project_id == project_id, Review.deleted_at.is_(None), ~ReviewVersion.skipped,
-            ReviewVersion.accepted.is_(False),
+            ReviewVersion.accepted.is_(False), Publication.window_first_frame.is_(None),
         )
     )  # fmt: skip
     if since is not None:

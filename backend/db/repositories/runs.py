@@ -171,8 +171,10 @@ def lock_forgotten_publications(session: Session, silent_s: float, limit: int) -
     """Pending publications whose last message went out so long ago, or never; not those that wait for a rendition."""
     border = func.clock_timestamp() - timedelta(seconds=silent_s)
     waits = exists().where(
-        Run.id == Publication.run_id, RenditionRow.video_id == Run.video_id, RenditionRow.state == "pending"
-    )
+        Run.id == Publication.run_id, RenditionRow.video_id == Run.video_id, RenditionRow.state == "pending",
+        RenditionRow.window_first_frame.is_not_distinct_from(Publication.window_first_frame),
+        RenditionRow.window_frame_count.is_not_distinct_from(Publication.window_frame_count),
+    )  # fmt: skip
     return session.scalars(
         select(Publication)
         .where(

@@ -16,6 +16,7 @@ class Project(Base):
     __tablename__ = "projects"
     __table_args__ = (
         CheckConstraint("control_share BETWEEN 0 AND 1", name="control_share"),
+        CheckConstraint("window_s >= 0", name="window_s"),
         CheckConstraint("task_order IN ('uncertain', 'oldest', 'newest')", name="task_order"),
     )
 
@@ -30,6 +31,8 @@ class Project(Base):
     interactive: Mapped[bool] = mapped_column(server_default=text("false"))
     #: The share of tasks that get no pre-annotation, to see what one is worth.
     control_share: Mapped[float] = mapped_column(server_default="0")
+    #: Longer videos are shown in windows of at most so many seconds, a task each; 0: in one.
+    window_s: Mapped[float] = mapped_column(server_default="0")
     #: Which tasks people are to see first. Null: as those have it who made its place in the labeling tool.
     task_order: Mapped[str | None] = mapped_column(String(16), server_default="uncertain")
     #: Where its place in the labeling tool is somebody else's: what was agreed to (`changes`), and the newest of the

@@ -22,6 +22,7 @@ from backend.db.tables.checkpoints import RunWay
 from backend.db.tables.models import ModelVersion
 from backend.db.tables.projects import Instruction
 from backend.db.tables.videos import Video
+from backend.domain.windows import Window, window_from
 
 _STATUSES = "'queued', 'running', 'succeeded', 'no_target', 'failed', 'quarantined', 'cancelled'"
 
@@ -160,11 +161,21 @@ class MaskRow(Base):
 
 class Publication(Base):
     """What was pushed where. `target` names the tool and its project, as `label_studio:<project id>`; `layer_id`: the
-    corrected layer that was pushed, null for the run's own result."""
+    corrected layer that was pushed, null for the run's own result. `window_*`: the part of the video that it is of,
+    null for the whole."""
 
     __tablename__ = "publications"
     __table_args__ = (
-        UniqueConstraint("run_id", "target", "layer_id", postgresql_nulls_not_distinct=True),
+        UniqueConstraint(
+            "run_id",
+            "target",
+            "layer_id",
+            "window_first_frame",
+            "window_frame_count",
+            name="uq_publications_once",
+            postgresql_nulls_not_distinct=True,
+        ),
+        CheckConstraint("(window_first_frame IS NULL) = (window_frame_count IS NULL)", name="window"),
         CheckConstraint("state IN ('pending', 'published', 'failed')", name="state"),
     )
 
@@ -174,6 +185,8 @@ class Publication(Base):
     layer_id: Mapped[int | None] = mapped_column(
         ForeignKey("corrected_layers.id", ondelete="CASCADE", use_alter=True), index=True
     )
+    window_first_frame: Mapped[int | None]
+    window_frame_count: Mapped[int | None]
     state: Mapped[str] = mapped_column(String(16), server_default="pending", index=True)
     #: Only the task is made, without a prediction: what people do with nothing is what predictions are measured by.
     control: Mapped[bool] = mapped_column(server_default=text("false"))
@@ -186,3 +199,8 @@ class Publication(Base):
     #: When it was first attempted; from then on something of it may be in the tool.
     tried_at: Mapped[Moment | None]
     published_at: Mapped[Moment | None]
+
+    @property
+    def window(self) -> Window | None:
+        """The part of the video that it is of; None: the whole."""
+        return window_from(self.window_first_frame, self.window_frame_count)

@@ -56,4 +56,8 @@ class Video(Base):
     #: Large for long videos: read only when asked for.
     pts: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
 
-    rendition: Mapped[RenditionRow | None] = relationship(viewonly=True)
+    #: Of the whole video.
+    rendition: Mapped[RenditionRow | None] = relationship(
+        viewonly=True,
+        primaryjoin=lambda: (Video.id == RenditionRow.video_id) & RenditionRow.window_first_frame.is_(None),
+    )
