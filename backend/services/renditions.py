@@ -62,7 +62,10 @@ class Made:
 
 
 def note_need(session: Session, video_id: int, reasons: Sequence[str]) -> None:
-    """Write down whether the video needs one, and why, and have it made. A repeat changes nothing."""
+    """Write down whether the video needs one, and why, and have it made; not of a video that nobody is shown but in
+    windows. A repeat changes nothing."""
+    if reasons and repository.only_in_windows(session, video_id):
+        return
     if repository.insert_missing(session, video_id, "pending" if reasons else "not_needed", reasons) and reasons:
         _dispatch(session, video_id)
 

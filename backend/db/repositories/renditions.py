@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from backend.db.tables import Publication, RenditionRow, Run
+from backend.db.tables import Instruction, Project, Publication, RenditionRow, Run, Video
 from backend.domain.windows import Window
 
 
@@ -33,6 +33,20 @@ def insert_missing(
 def of_video(session: Session, video_id: int, window: Window | None = None) -> RenditionRow | None:
     query = select(RenditionRow).where(RenditionRow.video_id == video_id, shows(RenditionRow, window))
     return session.scalar(query.execution_options(populate_existing=True))
+
+
+def only_in_windows(session: Session, video_id: int) -> bool:
+    """Whether all projects that ask something of the video show it in windows."""
+    longer = (Project.window_s > 0) & (Video.duration_s > Project.window_s) & Project.adoption.is_(None)
+    query = (
+        select(func.bool_and(longer))
+        .select_from(Run)
+        .join(Video, Video.id == Run.video_id)
+        .join(Instruction, Instruction.id == Run.instruction_id)
+        .join(Project, Project.id == Instruction.project_id)
+        .where(Run.video_id == video_id)
+    )
+    return session.scalar(query) or False
 
 
 def first_pending(session: Session, video_id: int) -> int | None:

@@ -77,6 +77,9 @@ def test_each_window_is_a_task_with_its_own_video_and_together_they_are_the_whol
         assert bulk.repository.count_untried(session, "label_studio:5", 10) == len(WINDOWS)
         taken = bulk.repository.take_untried(session, "label_studio:5", 10)
         assert len({publication_id for publication_id, *_ in taken}) == len(WINDOWS), "all of them at once"
+        bulk.repository.note_tried(session, [taken[0][0]])
+        left = bulk.repository.count_untried(session, "label_studio:5", 10)
+        assert left == len(WINDOWS) - 1, "of a task that may be there, no other window's is"
         session.rollback()
     desk.publish(run_id)
     items = desk.tool.items
@@ -104,6 +107,19 @@ def test_a_video_that_is_no_longer_than_a_window_is_shown_itself(desk: Desk) -> 
     desk.publish(run_id)
     [item] = desk.tool.items
     assert (item.window, item.rendition) == (None, None)
+
+
+def test_of_a_video_that_is_only_shown_in_windows_no_whole_one_is_made(desk: Desk) -> None:
+    uneven = Kind("a.mp4", frames=30, pts_ms=[100 * n + 30 * (n % 2) for n in range(30)])
+    video_id = desk.put("a.mp4", uneven)
+    assert desk.asked(outbox.RENDER_TASK) == []
+    run_id = desk.annotate(video_id)
+    desk.publish(run_id)
+    desk.render(video_id)
+    desk.publish(run_id)
+    assert [frame for item in desk.tool.items for frame in item.shown.frames] == list(range(30))
+    with desk.container.transaction() as session:
+        assert None not in session.scalars(select(RenditionRow.window_first_frame)).all()
 
 
 def test_a_window_that_can_not_be_made_is_not_shown_until_it_can(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,13 +16,16 @@ from backend.api.app import create_app
 from backend.bootstrap import Container
 from backend.cli import reviews as command
 from backend.db.repositories import corrected as rows
-from backend.db.tables import CorrectedLayer, MaskRow, Publication, Run, TrackRow
+from backend.db.tables import CorrectedLayer, MaskRow, Publication, RenditionRow, Run, TrackCorrectionRow, TrackRow
 from backend.domain.annotation import Annotation, Mask
 from backend.domain.corrected import Source
 from backend.domain.errors import FenceLost
 from backend.domain.masks import iou
 from backend.domain.runs import Mode
+from backend.domain.tracks import interpolate
+from backend.domain.windows import Window
 from backend.services import corrected, results
+from backend.services.publish import box_keyframes_of
 from backend.settings import StorageSettings
 from tests.conftest import S3
 from tests.factories import core, review_desk
@@ -272,3 +275,44 @@ def test_a_project_that_asks_for_it_gets_a_fresh_prediction_which_is_reviewed_in
         edited = [(t.change, t.drawn_frames) for t in rows.get(session, 2).tracks]
         assert edited == [("untouched", [page_frame]), ("edited", [other_frame]), ("untouched", [])]
         assert session.scalar(select(func.count()).select_from(Publication)) == 3
+
+
+def test_what_people_say_of_a_window_leaves_the_rest_of_the_video_as_it_was(case: Case, annotation: Annotation) -> None:
+    """In a window of the second half a box is moved, a thing is removed and one is left."""
+    count = annotation.probe.frame_count
+    window = Window(count // 2, count - count // 2 - 3)
+    with case.container.transaction() as session:
+        here = {"window_first_frame": window.first_frame, "window_frame_count": window.frame_count}
+        session.execute(update(Publication).values(**here))
+        session.add(RenditionRow(video_id=1, state="ready", reasons=["a window"], key="a", sha256="0" * 64,
+                                 size_bytes=1, fps_num=8, fps_den=1, **here))  # fmt: skip
+    sent = case.desk.sent(case.container, 1)
+    assert sum(region["type"] == "videorectangle" for region in sent) == 3
+    assert all(int(r["id"].rpartition("frame")[2]) in window.frames for r in sent if "-frame" in r["id"])
+    result = [region for region in deepcopy(sent) if not region["id"].startswith(f"run{case.run_id}-track1")]
+    frame = window.first_frame + 5
+    move(result[0], frame - window.first_frame)
+    case.desk.save(case.container, 11, result)
+    case.work(1)
+    [layer] = layers(case.container)
+    assert (layer.state, layer.problem) == ("ready", None)
+    found, kept = case.of(1), case.run_masks()
+    for index in range(3):
+        outside = {f: (mask, Source.KEPT) for f, mask in kept[index].items() if f not in window.frames}
+        assert outside
+        assert {f: one for f, one in found[index].items() if f not in window.frames} == outside
+    assert not set(found[1]) & set(window.frames), "gone there, and only there"
+    assert found[2] == {f: (mask, Source.KEPT) for f, mask in kept[2].items()}
+    assert found[0][frame][1] is Source.CARRIED
+    with case.container.transaction() as session:
+        moved, gone, left = rows.get(session, 1).tracks
+        of_run = {row.index: row for row in session.scalars(select(TrackRow))}
+        assert (moved.boxed_frames, moved.change, left.change) == ([frame], "edited", "untouched")
+        for row in (moved, gone):
+            now, before = (interpolate(box_keyframes_of(r.box_keyframes), count) for r in (row, of_run[row.index]))
+            for f in set(range(count)) - set(window.frames):
+                assert (f in now) == (f in before)
+                assert f not in now or now[f].iou(before[f]) > 1 - 1e-9
+            assert row is moved or not set(now) & set(window.frames)
+        [correction] = session.scalars(select(TrackCorrectionRow).where(TrackCorrectionRow.change == "edited"))
+        assert correction.touched_frames == [frame], "counted in the whole video"
