@@ -79,17 +79,24 @@ def status(as_json: AsJson = False) -> None:
     if as_json:
         print_json(found)
         return
-    columns = ("project", "Label Studio", "state", "since", "asked again", "waiting", "published", "failed", "")
+    columns = ("project", "Label Studio", "state", "since", "asked again", "waiting", "published", "failed", "lag", "")
     print_table(
         columns,
         [
             (
                 one.project, one.label_studio_project_id, one.state, _moment(one.since), _moment(one.next_try_at),
-                one.pending, one.published, one.failed, one.detail or "",
+                one.pending, one.published, one.failed, _lag(one), one.detail or "",
             )
             for one in found
         ],
     )  # fmt: skip
+
+
+def _lag(one: StatusOut) -> str | None:
+    """How long reviews took to be here."""
+    if one.review_lag_median_s is None or one.review_lag_p95_s is None:
+        return None
+    return f"{one.review_lag_median_s:.1f} s (95%: {one.review_lag_p95_s:.1f})"
 
 
 def _moment(value: datetime | None) -> str | None:

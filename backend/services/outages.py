@@ -164,7 +164,8 @@ class GuardedTool:
 @dataclass(frozen=True, slots=True)
 class Status:
     """How a project's place in the labeling tool is doing. `state`: ok, not_connected, or what is wrong (`detail`)
-    since when; `next_try_at`: when it is asked again; `asked_at`: when it was last asked for changes."""
+    since when; `next_try_at`: when it is asked again; `asked_at`: when it was last asked for changes; `review_lag_*_s`:
+    how long the last day's reviews took to be here."""
 
     project: str
     label_studio_project_id: int | None
@@ -176,6 +177,8 @@ class Status:
     pending: int = 0
     published: int = 0
     failed: int = 0
+    review_lag_median_s: float | None = None
+    review_lag_p95_s: float | None = None
 
 
 def statuses(session: Session) -> list[Status]:
@@ -197,7 +200,8 @@ def statuses(session: Session) -> list[Status]:
         else:
             trouble = ("ok", None, None, None)
         tallies = [counts.get(state, 0) for state in ("pending", "published", "failed")]
-        found.append(Status(project.name, number, *trouble, asked_at, *tallies))
+        lag_s = repository.lag_s(session, target_of(number)) or (None, None)
+        found.append(Status(project.name, number, *trouble, asked_at, *tallies, *lag_s))
     return found
 
 

@@ -56,7 +56,8 @@ class OrderIn(BaseModel):
 
 class StatusOut(Row):
     """`state`: ok, not_connected, away, busy, failing, key_refused, project_gone or project_wrong; `detail` says more.
-    Nothing is asked before `next_try_at`; `pending` publications wait, and none is lost."""
+    Nothing is asked before `next_try_at`; `pending` publications wait, and none is lost. Reviews of the last day were
+    here `review_lag_*_s` seconds after they were saved in the labeling tool."""
 
     project: str
     label_studio_project_id: int | None
@@ -68,6 +69,8 @@ class StatusOut(Row):
     pending: int
     published: int
     failed: int
+    review_lag_median_s: float | None
+    review_lag_p95_s: float | None
 
 
 class SourceOut(Row):

@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from itertools import pairwise
 
 import pytest
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from backend.api.app import create_app
 from backend.bootstrap import Container
+from backend.cli import projects as project_command
 from backend.cli import reviews as command
 from backend.db.repositories import ledger
 from backend.db.repositories.ledger import By
@@ -299,3 +301,27 @@ def test_the_ledger_counts_each_review_as_it_is_now(container: Container, monkey
     told = TestClient(create_app(container)).get("/api/v1/reviews/stats", params={"by": "project"}).json()
     [printed] = json.loads(CliRunner().invoke(command.app, ["stats", "--by", "project", "--json"]).stdout)
     assert told == [printed]
+
+
+def test_how_long_reviews_take_to_be_here_is_told(
+    container: Container, run_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of those saved in the last day; one of long ago that is read for the first time is no lag."""
+    assert run_id
+    desk = LabelingDesk(SENT)
+    for annotation_id in range(11, 16):
+        desk.save(70, annotation_id, moved(annotation_id))
+    collect(container, desk)
+    monkeypatch.setattr(project_command, "bootstrap", lambda: container)
+
+    def told() -> dict[str, object]:
+        [found] = json.loads(CliRunner().invoke(project_command.app, ["status", "--json"]).stdout)
+        return dict(found)
+
+    assert told()["review_lag_median_s"] is None
+    with container.transaction() as session:
+        for number, version in enumerate(session.scalars(select(ReviewVersion).order_by(ReviewVersion.id)), start=1):
+            version.changed_at = version.read_at - timedelta(seconds=10 * number)
+    assert (told()["review_lag_median_s"], told()["review_lag_p95_s"]) == pytest.approx((30, 48))
+    shown = CliRunner().invoke(project_command.app, ["status"], env={"COLUMNS": "250"}).stdout
+    assert "30.0 s (95%: 48.0)" in shown
