@@ -60,7 +60,7 @@ def task_data(item: PublicationItem, rate: FrameRate, existing: Mapping[str, Any
         **(existing or {}),
         KEY_FIELD: task_key(item),
         "video": item.video_uri if item.rendition is None else item.rendition.uri,
-        "instruction": _plain(item.instruction),
+        "instruction": _plain(item.instruction) if item.window is None else _of_part(item, item.window),
         "answer": "" if item.control else _plain(", ".join(track.label for track in item.tracks)) or "nothing found",
         "fps": rate.fps,
         # Label Studio's page stays empty, without an error, if there is no picture at all.
@@ -115,6 +115,11 @@ _BODY = "font-size:14px;line-height:1.45;overflow-wrap:anywhere"
 _TITLE = "font-size:11px;letter-spacing:.06em;text-transform:uppercase;opacity:.65;margin:0 0 2px;break-after:avoid"
 _LIST = "list-style:none;margin:0;padding:0"
 _SMALL = "font-size:11px;opacity:.65;margin:0"
+
+
+def _of_part(item: PublicationItem, window: Window) -> str:
+    """In the list of tasks the parts of a video are told apart by it."""
+    return f"{_plain(item.instruction)} ({_minutes(item, window)})"
 
 
 def _minutes(item: PublicationItem, window: Window) -> str:

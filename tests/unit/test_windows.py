@@ -136,6 +136,7 @@ def test_a_task_of_a_window_says_which_part_it_is_and_keeps_its_key() -> None:
     assert task_key(moving_square.item()) == "video:1/instruction:2"
     assert data["video"] == "s3://bucket/part.mp4"
     assert data["window"] == "0:00 to 0:01"
+    assert data["instruction"] == "the square that turns downwards (0:00 to 0:01)"
     assert "0:00 to 0:01 of 0:02 minutes" in data["guide"]
     assert "frame 11<" in data["guide"], "the page of source frame 30"
 
