@@ -1,6 +1,7 @@
 """Model profiles: which three models, at which sizes, spoken to in which words; in this process or on a server.
 
-A profile is one TOML file; those shipped lie beside this module. Switching models is naming another profile.
+A profile is one TOML file; those shipped lie beside this module, and in `segmenters/` the sizes of SAM2, which profiles
+share. Switching models is naming another profile, or another segmenter with it.
 """
 
 import hashlib
@@ -17,7 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from backend.domain.errors import BadInput, Misconfigured
 
 PROFILES_DIR = Path(__file__).parent
+SEGMENTERS_DIR = PROFILES_DIR / "segmenters"
 REPOSITORY_ROOT = PROFILES_DIR.parent.parent
+_PIECE_BYTES = 2**20
 
 
 class _Part(BaseModel):
@@ -56,7 +59,10 @@ class Weights(_Part):
         else:
             files = sorted(p for p in self.path.rglob("*") if p.is_file()) if self.path.is_dir() else [self.path]
             for file in files:
-                sha.update(file.name.encode() + b"\0" + file.read_bytes())
+                sha.update(file.name.encode() + b"\0")
+                with file.open("rb") as opened:  # piece by piece: one file of a large model is some gigabytes
+                    while piece := opened.read(_PIECE_BYTES):
+                        sha.update(piece)
         return sha.hexdigest()
 
 
@@ -205,16 +211,56 @@ class ModelProfile(_Part):
 
 
 def load_profile(name_or_path: str) -> ModelProfile:
-    """The profile of that name, or the one in the TOML (or JSON) file at that path. Raises `Misconfigured`."""
-    path = PROFILES_DIR / f"{name_or_path}.toml"
-    if not path.is_file():
-        path = Path(name_or_path)
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in PROFILES_DIR.glob("*.toml")))
-        raise Misconfigured(f"there is no model profile {name_or_path!r}; known: {known}, or the path of a TOML file")
+    """The profile of that name, or the one in the TOML (or JSON) file at that path. Raises `Misconfigured`.
+
+    `PROFILE+SEGMENTER` is the profile with another segmenter, such as omni-r1-7b+sam2.1-small: a profile of its own.
+    """
+    if (path := _file_of(name_or_path)) is None:
+        name, plus, segmenter = name_or_path.rpartition("+")
+        if not plus or (path := _file_of(name)) is None:
+            raise Misconfigured(
+                f"there is no model profile {name_or_path!r}; known: {_known(PROFILES_DIR)}, each also as "
+                f"PROFILE+SEGMENTER with {_known(SEGMENTERS_DIR)}; or the path of a TOML file"
+            )
+        return _with_segmenter(_read(path), segmenter)
+    return _read(path)
+
+
+def _file_of(name_or_path: str) -> Path | None:
+    for path in (PROFILES_DIR / f"{name_or_path}.toml", Path(name_or_path)):
+        if path.is_file():
+            return path
+    return None
+
+
+def _known(folder: Path) -> str:
+    return ", ".join(sorted(p.stem for p in folder.glob("*.toml")))
+
+
+def _read(path: Path) -> ModelProfile:
     try:
         if path.suffix == ".json":
             return ModelProfile.model_validate_json(path.read_text())
-        return ModelProfile.model_validate(tomllib.loads(path.read_text()))
+        table = tomllib.loads(path.read_text())
+        if isinstance(name := table.get("segmenter"), str):
+            table["segmenter"] = _segmenter(name)
+        return ModelProfile.model_validate(table)
     except (tomllib.TOMLDecodeError, ValidationError) as error:
         raise Misconfigured(f"model profile {path}: {error}") from error
+
+
+def _segmenter(name: str) -> dict[str, Any]:
+    """A segmenter that is shipped, by its name. Raises `Misconfigured`."""
+    path = SEGMENTERS_DIR / f"{name}.toml"
+    if not path.is_file():
+        raise Misconfigured(f"there is no segmenter {name!r}; known: {_known(SEGMENTERS_DIR)}")
+    return tomllib.loads(path.read_text())
+
+
+def _with_segmenter(profile: ModelProfile, name: str) -> ModelProfile:
+    segmenter = SegmenterProfile.model_validate(_segmenter(name))
+    if segmenter == profile.segmenter:
+        return profile
+    named = {"name": f"{profile.name}+{name}", "summary": f"{profile.summary}; with {name} in place of its segmenter"}
+    # Validated anew, not copied: a copy would keep the digest if that was asked for before.
+    return ModelProfile.model_validate(profile.model_dump() | named | {"segmenter": segmenter.model_dump()})

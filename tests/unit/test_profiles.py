@@ -40,6 +40,28 @@ def test_the_papers_sizes_stand_in_the_full_size_profile() -> None:
     assert profile.segmenter.weights.name == "facebook/sam2.1-hiera-large"
 
 
+def test_a_profile_with_another_segmenter_is_another_profile() -> None:
+    own, other = load_profile("omni-r1-7b"), load_profile("omni-r1-7b+sam2.1-small")
+    assert other.name == "omni-r1-7b+sam2.1-small"
+    assert other.segmenter.weights.name == "facebook/sam2.1-hiera-small"
+    assert (other.system1, other.system2) == (own.system1, own.system2)
+    assert other.digest != own.digest
+    assert load_profile("omni-r1-7b+sam2.1-large") == own
+
+
+def test_a_file_of_ones_own_takes_shipped_segmenters(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text((PROFILES_DIR / "omni-r1-7b.toml").read_text().replace("sam2.1-large", "sam2.1-tiny"))
+    assert load_profile(str(path)).segmenter.config.endswith("_t.yaml")
+    assert load_profile(f"{path}+sam2.1-large").digest == load_profile("omni-r1-7b").digest
+    path.write_text(path.read_text().replace("sam2.1-tiny", "sam3"))
+    for name in (str(path), "omni-r1-7b+sam3"):
+        with pytest.raises(Misconfigured, match=r"no segmenter 'sam3'; known: sam2\.1-base-plus"):
+            load_profile(name)
+    with pytest.raises(Misconfigured, match="no model profile 'omni-r2"):
+        load_profile("omni-r2+sam2.1-tiny")
+
+
 def test_the_digest_follows_what_shapes_the_output_and_nothing_else() -> None:
     profile = load_profile("shapeworld")
     same = profile.model_copy(update={"summary": "other words"})

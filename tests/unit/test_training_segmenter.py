@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from backend.profiles import load_profile
-from workers.pipeline.segmenter import build_model
+from workers.pipeline.sam2_model import build_model
 from workers.shapeworld.training.segmenter.batches import ClipBatch, ClipSource, box_of, draw_batch, draw_boxes
 from workers.shapeworld.training.segmenter.learner import SegmenterTrainee
 from workers.shapeworld.training.segmenter.losses import DenseHeads, mask_loss

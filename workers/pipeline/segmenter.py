@@ -17,7 +17,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-import huggingface_hub
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -25,21 +24,16 @@ from numpy.typing import NDArray
 from scipy.ndimage import label
 
 from backend.domain.annotation import Box, Mask
-from backend.domain.errors import Misconfigured
 from backend.domain.masks import decode_mask, encode_mask
 from backend.ports import CarriedMask, Checkpoints, Way
-from backend.profiles import SegmenterProfile, Weights
-from workers.pipeline import torchvision_cpu, tracker_state
+from backend.profiles import SegmenterProfile
+from workers.pipeline import tracker_state
 from workers.pipeline.carried import Carried
 from workers.pipeline.encoding import Features, FrameEncoder
 from workers.pipeline.frame_store import FrameStore
+from workers.pipeline.sam2_model import load_model
 from workers.pipeline.scratch import ScratchCheckpoints
 from workers.pipeline.sweeps import Group, Memory, Sweep, plan, walk
-
-torchvision_cpu.install()
-
-from safetensors.torch import load_file  # noqa: E402  (after torchvision was made importable)
-from sam2.build_sam import HF_MODEL_ID_TO_FILENAMES, build_sam2_video_predictor  # noqa: E402  (as above)
 
 #: ImageNet statistics, which Meta's loader normalises with.
 PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -82,44 +76,6 @@ class Propagation:
         return self.span is None or frame_index in self.span
 
 
-class _SharedPositions(torch.nn.Module):
-    """The positions of a feature map, the same memory for every picture of a batch; Meta's module copies them."""
-
-    def __init__(self, positions: torch.nn.Module) -> None:
-        super().__init__()
-        self._positions = positions
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        one: torch.Tensor = self._positions(features[:1])
-        return one.expand(len(features), -1, -1, -1)
-
-
-def build_model(profile: SegmenterProfile, device: str) -> Any:
-    """Meta's video predictor as the profile sizes it; with its weights if they are on the hub, else without.
-
-    Raises `Misconfigured` for a repository on the hub that isn't one of Meta's.
-    """
-    model = build_sam2_video_predictor(
-        profile.config,
-        _from_hub(profile.weights) if profile.weights.source == "huggingface" else None,
-        device=device,
-        hydra_overrides_extra=list(profile.overrides),
-        apply_postprocessing=False,
-    )
-    neck = model.image_encoder.neck
-    neck.position_encoding = _SharedPositions(neck.position_encoding)
-    return model
-
-
-def _from_hub(weights: Weights) -> str:
-    """The checkpoint's local file, of the revision that the profile pins; the package's own loader takes none."""
-    if weights.name not in HF_MODEL_ID_TO_FILENAMES:
-        known = ", ".join(sorted(HF_MODEL_ID_TO_FILENAMES))
-        raise Misconfigured(f"the segmenter's weights {weights.name!r} are none of Meta's on the hub: {known}")
-    _, file_name = HF_MODEL_ID_TO_FILENAMES[weights.name]
-    return huggingface_hub.hf_hub_download(weights.name, file_name, revision=weights.revision)
-
-
 def fill_holes(logits: torch.Tensor, area_max: int) -> torch.Tensor:
     """The mask logits (1, 1, h, w) with what is not in the mask and no larger than `area_max` of their pixels just in
     it, as Meta's predictor does on a CUDA device with its own kernel; pixels that touch at a corner are one hole."""
@@ -133,10 +89,7 @@ class Segmenter:
     def __init__(self, profile: SegmenterProfile, device: str, feature_cache_bytes: int = 512 * 2**20) -> None:
         self._profile, self.device = profile, torch.device(device)
         self._feature_cache_bytes = feature_cache_bytes
-        self.model = build_model(profile, device)
-        if profile.weights.source == "path":
-            weights = load_file(profile.weights.path)
-            self.model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+        self.model = load_model(profile, device)
         self.model.eval()
         self._mean = torch.tensor(PIXEL_MEAN, device=self.device)[:, None, None]
         self._std = torch.tensor(PIXEL_STD, device=self.device)[:, None, None]

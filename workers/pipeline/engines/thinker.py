@@ -9,21 +9,38 @@ from typing import Any
 import torch
 
 from backend.profiles import Weights
-from workers.pipeline import torchvision_cpu
+from workers.pipeline import torchvision_cpu, weight_files
 from workers.pipeline.engines import Completion, Prompt
-from workers.pipeline.engines.presenting import load_processor, located, present
+from workers.pipeline.engines.presenting import load_processor, present
 
 torchvision_cpu.install()
 
-from transformers import Qwen2_5OmniThinkerForConditionalGeneration  # noqa: E402  (after it was made importable)
+from transformers import (  # noqa: E402  (after torchvision was made importable)
+    Qwen2_5OmniThinkerConfig,
+    Qwen2_5OmniThinkerForConditionalGeneration,
+)
+
+
+def without_weights(config: Any) -> Any:
+    """The Thinker of that `Qwen2_5OmniThinkerConfig` with tensors that have a shape and no memory."""
+    model: Any = Qwen2_5OmniThinkerForConditionalGeneration
+    with torch.device("meta"):
+        return model(config)
 
 
 def load_model(weights: Weights, dtype: str) -> Any:
-    """The Thinker on the CPU. Raises `Misconfigured` if the weights are not where they are said to be."""
-    source, options = located(weights)
+    """The Thinker on the CPU. Of weights that are stored in `dtype` no second copy comes to be: the tensors are the
+    mapped files.
+
+    Raises `Misconfigured` if the weights are not where they are said to be, or not those of a Thinker as its
+    `config.json` describes it; then it says which file and which tensor.
+    """
+    folder = weight_files.thinker_folder(weights)
     # transformers' own annotations reject what its documentation shows, hence Any.
     loader: Any = Qwen2_5OmniThinkerForConditionalGeneration
-    return loader.from_pretrained(source, dtype=getattr(torch, dtype), **options)
+    needed = weight_files.shapes(without_weights(Qwen2_5OmniThinkerConfig.from_pretrained(folder)))
+    weight_files.require(needed, weight_files.of_thinker(folder), folder)
+    return loader.from_pretrained(folder, dtype=getattr(torch, dtype))
 
 
 class Thinker:

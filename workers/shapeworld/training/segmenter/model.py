@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from backend.profiles import SegmenterProfile
-from workers.pipeline.segmenter import build_model
+from workers.pipeline.sam2_model import build_model
 
 _TIED_GAIN = 2.0
 #: Equal constant biases of rotated queries and keys make attention fall with the distance in the picture.
