@@ -169,9 +169,11 @@ class AnnotationPipeline(Protocol):
         probe: VideoProbe | None = None,
         on_stage: StageListener | None = None,
         checkpoints: Checkpoints | None = None,
+        keep: bool = False,
     ) -> Annotation:
         """`probe`: what probing found in this very file, if it is known; else it is probed. With `checkpoints` it goes
-        on from where they end, to the same result; the tracks' masks are read from them.
+        on from where they end, to the same result; the tracks' masks are read from them. `keep`: the path is never
+        another file's, and another instruction on it may follow; what they share is kept for it.
 
         Raises `BadInput` for what can't be annotated; malformed model output is a result, not an exception.
         """

@@ -96,6 +96,9 @@ class WorkerSettings(Group):
     scratch_bytes: int = Field(
         4 * 2**30, ge=0, description="room there for a video's frames at the segmenter's size; of a longer one a part"
     )
+    feature_cache_bytes: int = Field(
+        512 * 2**20, ge=0, description="memory for what SAM2 makes of a video's frames; instructions on it share that"
+    )
     chunk_frames: int = Field(
         64, ge=1, description="masks are committed after so many frames of a way; a successor goes on from there"
     )

@@ -57,7 +57,9 @@ def _load(container: Container, spec: RunSpec) -> AnnotationPipeline:
     began, worker = time.monotonic(), container.settings.worker
     with on_this_machine(container, spec.profile) as profile:
         config = PipelineSettings.model_validate(spec.config)
-        pipeline = load_pipeline(profile, config, worker.torch_threads, worker.scratch_dir, worker.scratch_bytes)
+        pipeline = load_pipeline(
+            profile, config, worker.torch_threads, worker.scratch_dir, worker.scratch_bytes, worker.feature_cache_bytes
+        )
     log.info("models %s, system 1 %s, loaded in %.1f s", spec.profile.name, spec.profile.system1.weights.name,
              time.monotonic() - began)  # fmt: skip
     return pipeline

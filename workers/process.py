@@ -43,10 +43,15 @@ def worker_name() -> str:
 @contextmanager
 def scratch(settings: WorkerSettings) -> Iterator[Path]:
     """A folder that is gone afterwards."""
+    with kept_scratch(settings) as folder:
+        yield Path(folder)
+
+
+def kept_scratch(settings: WorkerSettings) -> "tempfile.TemporaryDirectory[str]":
+    """A folder that is gone when it is cleaned up, or with this process."""
     if settings.scratch_dir is not None:
         settings.scratch_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f"premask-{os.getpid()}-", dir=settings.scratch_dir) as folder:
-        yield Path(folder)
+    return tempfile.TemporaryDirectory(prefix=f"premask-{os.getpid()}-", dir=settings.scratch_dir)
 
 
 def sha256(path: Path) -> str:

@@ -44,7 +44,10 @@ def annotate(
     from workers.pipeline.omni import load_pipeline
 
     worker = settings.worker
-    pipeline = load_pipeline(models, settings.pipeline, worker.torch_threads, worker.scratch_dir, worker.scratch_bytes)
+    pipeline = load_pipeline(
+        models, settings.pipeline, worker.torch_threads, worker.scratch_dir, worker.scratch_bytes,
+        worker.feature_cache_bytes,
+    )  # fmt: skip
     seed = settings.pipeline.seed if seed is None else seed
     listener = None if as_json else _show_stage
     result = pipeline.annotate(video, instruction, mode, seed=seed, probe=probe, on_stage=listener)

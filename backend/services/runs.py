@@ -5,7 +5,7 @@ person cancelled it, `FenceLost` is raised and nothing is written. `services.res
 """
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -84,6 +84,35 @@ def claim(session: Session, run_id: int, worker: str, settings: WorkerSettings) 
     run.lease_expires_at = func.clock_timestamp() + timedelta(seconds=settings.lease_s)
     session.flush()
     return _claim_of(repository.get(session, run_id))
+
+
+def claim_next(
+    session: Session, asked_id: int, worker: str, settings: WorkerSettings,
+    worked_on: tuple[ObjectVersion, str] | None,
+) -> Claim | None:  # fmt: skip
+    """Take the run that comes best now: each message asks for one run to be carried out, and mostly it is this.
+
+    First comes a waiting run on the video that the worker has at hand (`worked_on`: that video and the digest of the
+    model version), because several instructions on one video share most of the work. Of a video that another worker is
+    at, the runs are left to it while there are others. Where the one asked for was taken so, by a message that asked
+    for another, that other one's turn is now. None: nothing waits.
+    """
+    for run_id in _by_rank(session, asked_id, worked_on):
+        if (taken := claim(session, run_id, worker, settings)) is not None:
+            return taken
+    return None
+
+
+def _by_rank(session: Session, asked_id: int, worked_on: tuple[ObjectVersion, str] | None) -> Iterator[int]:
+    if worked_on is not None and (sibling := repository.ready_on_video(session, *worked_on)) is not None:
+        yield sibling
+    if repository.is_worked_on_elsewhere(session, asked_id) and (other := repository.ready(session)) is not None:
+        yield other
+    yield asked_id
+    if (other := repository.ready(session)) is not None:
+        yield other
+    if (other := repository.ready(session, anywhere=True)) is not None:
+        yield other
 
 
 def _settle_version(session: Session, run: Run) -> str | None:

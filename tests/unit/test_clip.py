@@ -13,7 +13,7 @@ from integrations.media.probe import probe_video
 from tests.factories.clips import write_clip
 from tests.factories.numbered_clips import Kind, number_of, write_kind
 from workers.pipeline import clip as clips
-from workers.pipeline.clip import Clip
+from workers.pipeline.clip import Clip, LastClip
 
 SIZE, COUNT = 16, 60
 
@@ -49,6 +49,67 @@ def test_everyone_gets_the_same_frames(
         for begin in (40, 3, 52):
             small = clip.small.read(begin, begin + 8)
             assert [number_of(frame) for frame in small] == list(range(begin, begin + 8))
+
+
+def test_what_was_given_once_is_given_again_without_decoding(
+    source: tuple[Path, VideoProbe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, probe = source
+    sampling = sample_uniformly(COUNT, 7, 2.0)
+    with Clip.open(path, probe, SIZE, None, 2**20) as clip:
+        first, images = clip.sample(sampling, shrunk), clip.images([3, 30])
+        heard = clip.listen(16_000, 1.0)
+        for name in ("iter_frames", "read_audio", "read_frames"):
+            monkeypatch.setattr(clips, name, lambda _, __, wanted=(): iter(wanted))  # nothing more comes of the file
+        assert np.array_equal(clip.sample(sampling, shrunk), first)
+        assert [number_of(image) for image in clip.images([30, 3]).values()] == [30, 3]
+        assert np.array_equal(clip.listen(16_000, 1.0), heard)
+        assert len(images) == 2
+
+
+def test_frames_kept_at_source_resolution_stay_within_their_bytes(
+    source: tuple[Path, VideoProbe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, probe = source
+    monkeypatch.setattr(clips, "_KEPT_BYTES", 5 * probe.width * probe.height * 3)
+    with Clip.open(path, probe, SIZE, None, 2**20) as clip:
+        for begin in range(0, 40, 4):
+            wanted = list(range(begin, begin + 4))
+            assert [number_of(image) for image in clip.images(wanted).values()] == wanted
+            assert len(clip._kept) <= 5
+
+
+def test_the_last_clip_stays_open_for_its_own_path_only(source: tuple[Path, VideoProbe], tmp_path: Path) -> None:
+    path, probe = source
+    let_go = list[Clip]()
+    last = LastClip(let_go.append)
+
+    def opened(at: Path) -> Clip:
+        return Clip.open(at, probe, SIZE, None, 2**20)
+
+    with last.use(path, True, lambda: opened(path)) as clip:
+        pass
+    with last.use(path, True, lambda: pytest.fail("it is open")) as again:
+        assert again is clip
+    other = tmp_path / f"other{path.suffix}"
+    other.write_bytes(path.read_bytes())
+    with last.use(other, False, lambda: opened(other)) as another:
+        assert (let_go, another.path) == ([clip], other)
+    assert let_go == [clip, another]
+    assert clip.small._file.closed
+
+
+def test_a_clip_that_something_went_wrong_with_is_opened_anew(source: tuple[Path, VideoProbe]) -> None:
+    path, probe = source
+    last = LastClip(lambda _: None)
+
+    def opened() -> Clip:
+        return Clip.open(path, probe, SIZE, None, 2**20)
+
+    with pytest.raises(KeyboardInterrupt), last.use(path, True, opened) as broken:
+        raise KeyboardInterrupt
+    with last.use(path, True, opened) as clip:
+        assert clip is not broken
 
 
 def test_where_a_run_goes_on_all_frames_can_be_read_without_sampling(source: tuple[Path, VideoProbe]) -> None:

@@ -4,9 +4,10 @@ A clip whose frames fit into the scratch file is decoded once, for all three. Of
 decoded, when it asks.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from backend.domain.annotation import VideoProbe
 from backend.domain.frames import Sampling
-from integrations.media.decode import iter_frames, read_frames
+from integrations.media.decode import iter_frames, read_audio, read_frames
 from integrations.media.seeking import can_be_entered
 from workers.pipeline.frame_store import FrameStore
 
@@ -28,12 +29,15 @@ _FRAMES_BEHIND = 4
 
 
 class Clip:
-    """Use as a context manager. `small`: its frames at the segmenter's size."""
+    """Use as a context manager. `small`: its frames at the segmenter's size. What it gave once it gives again without
+    decoding: several instructions on one clip ask for the same."""
 
     def __init__(self, path: Path, probe: VideoProbe, small: FrameStore) -> None:
         self.path, self.probe, self.small = path, probe, small
-        self._kept: dict[int, NDArray[Any]] = {}
+        self._kept = OrderedDict[int, NDArray[Any]]()
         self._can_keep = _KEPT_BYTES // (probe.width * probe.height * 3)
+        self._sampled: tuple[Sampling, NDArray[np.uint8]] | None = None
+        self._heard: tuple[tuple[int, float], NDArray[Any]] | None = None
 
     @classmethod
     def open(cls, path: Path, probe: VideoProbe, size_px: int, scratch_dir: Path | None, scratch_bytes: int) -> "Clip":
@@ -55,24 +59,39 @@ class Clip:
         self, sampling: Sampling, shown: Callable[[NDArray[Any]], NDArray[np.uint8]],
         on_progress: Callable[[float], None] = lambda _: None,
     ) -> NDArray[np.uint8]:  # fmt: skip
-        """(n, h, w, 3): the sampled frames, each as `shown` makes it. Raises `UnreadableVideo`."""
-        wanted = sampling.frame_indices
-        self._can_keep *= len(wanted) <= self._can_keep
-        if not self.small.fits:
-            found = read_frames(self.path, self.probe, wanted)
-            return np.stack([self._look(*picture, shown) for picture in found])
-        sampled = []
-        for frame_index, image in self._all(on_progress):
-            if frame_index in wanted:
-                sampled.append(self._look(frame_index, image, shown))
-        return np.stack(sampled)
+        """(n, h, w, 3): the sampled frames, each as `shown` makes it, the same for every call. Raises
+        `UnreadableVideo`."""
+        if self._sampled is None or self._sampled[0] != sampling:
+            self._sampled = sampling, self._look_at(sampling.frame_indices, shown, on_progress)
+        return self._sampled[1]
 
-    def _look(
-        self, frame_index: int, image: NDArray[Any], shown: Callable[[NDArray[Any]], NDArray[np.uint8]]
-    ) -> NDArray[np.uint8]:
-        if self._can_keep:
-            self._kept[frame_index] = image
-        return shown(image)
+    def _look_at(
+        self, wanted: Sequence[int], shown: Callable[[NDArray[Any]], NDArray[np.uint8]],
+        on_progress: Callable[[float], None],
+    ) -> NDArray[np.uint8]:  # fmt: skip
+        keeps = len(wanted) <= self._can_keep
+        pictures: Iterator[tuple[int, NDArray[Any]]]
+        if self.small.fits and not self.small.complete:
+            pictures = ((i, image) for i, image in self._all(on_progress) if i in wanted)
+        else:
+            pictures = read_frames(self.path, self.probe, wanted)
+        looked = []
+        for frame_index, image in pictures:
+            if keeps:
+                self._keep(frame_index, image, self._can_keep)
+            looked.append(shown(image))
+        return np.stack(looked)
+
+    def listen(self, rate_hz: int, limit_s: float) -> NDArray[Any]:
+        """The first `limit_s` seconds of its sound as (samples,) float32 mono at that rate; nothing without sound."""
+        if self._heard is None or self._heard[0] != (rate_hz, limit_s):
+            self._heard = (rate_hz, limit_s), read_audio(self.path, rate_hz, limit_s)
+        return self._heard[1]
+
+    def _keep(self, frame_index: int, image: NDArray[Any], room: int) -> None:
+        self._kept[frame_index] = image
+        while len(self._kept) > room:
+            self._kept.popitem(last=False)
 
     def _all(self, on_progress: Callable[[float], None]) -> Iterator[tuple[int, NDArray[Any]]]:
         """One pass over the file, every frame to the store on the way."""
@@ -96,6 +115,44 @@ class Clip:
                 pass
 
     def images(self, frame_indices: Sequence[int]) -> dict[int, NDArray[Any]]:
-        """Those frames at source resolution, in that order; they are kept. Raises `UnreadableVideo`."""
-        self._kept |= read_frames(self.path, self.probe, sorted(set(frame_indices) - set(self._kept)))
-        return {i: self._kept[i] for i in frame_indices}
+        """Those frames at source resolution, in that order. Raises `UnreadableVideo`."""
+        found = {i: self._kept[i] for i in frame_indices if i in self._kept}
+        # They are asked for twice, so these at least are kept, however large.
+        room = max(self._can_keep, len(frame_indices))
+        for frame_index, image in read_frames(self.path, self.probe, sorted(set(frame_indices) - set(found))):
+            found[frame_index] = image
+            self._keep(frame_index, image, room)
+        return {i: found[i] for i in frame_indices}
+
+
+class LastClip:
+    """The clip that was worked on last, for the next instruction on it. Not thread safe.
+
+    `let_go` is called with it when it is closed.
+    """
+
+    def __init__(self, let_go: Callable[[Clip], None]) -> None:
+        self._clip: Clip | None = None
+        self._let_go = let_go
+
+    @contextmanager
+    def use(self, path: Path, keep: bool, open_clip: Callable[[], Clip]) -> Iterator[Clip]:
+        """The clip at that path, as it was left if that was the last one and was kept; it is kept for the next use if
+        `keep`, and if nothing is raised meanwhile."""
+        if self._clip is None or self._clip.path != path:
+            self.close()
+            self._clip = open_clip()
+        try:
+            yield self._clip
+        except BaseException:
+            # It may have been left in the middle of something.
+            self.close()
+            raise
+        if not keep:
+            self.close()
+
+    def close(self) -> None:
+        if self._clip is not None:
+            self._let_go(self._clip)
+            self._clip.__exit__()
+            self._clip = None

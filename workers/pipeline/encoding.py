@@ -35,7 +35,7 @@ class FrameEncoder:
     again."""
 
     def __init__(self, model: Encodes, frames: FrameStore, cache_bytes: int) -> None:
-        self._model, self._frames, self._cache_bytes = model, frames, cache_bytes
+        self._model, self.frames, self._cache_bytes = model, frames, cache_bytes
         self._size = model.encoder_batch_size
         self._lock = Lock()
         self._cache: OrderedDict[int, _Block] = OrderedDict()
@@ -44,7 +44,7 @@ class FrameEncoder:
 
     @property
     def frame_count(self) -> int:
-        return self._frames.frame_count
+        return self.frames.frame_count
 
     def walk(self, order: range, pool: Executor | None) -> Iterator[tuple[int, Features]]:
         """(frame_index, features) in that order; with a pool, what comes next is begun meanwhile."""
@@ -60,7 +60,7 @@ class FrameEncoder:
 
     def _expect(self, order: range, position: int) -> None:
         """Have the frames decoded that come a window later."""
-        self._frames.expect(order[min(position + self._frames.window_frames, len(order) - 1)])
+        self.frames.expect(order[min(position + self.frames.window_frames, len(order) - 1)])
 
     def _take(self, block: int) -> _Block:
         with self._lock:
@@ -90,7 +90,7 @@ class FrameEncoder:
     def _encode(self, block: int, future: Future[_Block]) -> None:
         begin = block * self._size
         try:
-            pixels = self._frames.read(begin, min(begin + self._size, self._frames.frame_count))
+            pixels = self.frames.read(begin, min(begin + self._size, self.frames.frame_count))
             features = self._model.encode(pixels)
         except Exception as error:  # noqa: BLE001 (whoever waits for these frames is to fail with it)
             future.set_exception(error)

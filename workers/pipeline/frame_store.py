@@ -58,6 +58,11 @@ class FrameStore:
         return self._decode is None or len(self._free) * self.window_frames >= self.frame_count
 
     @property
+    def complete(self) -> bool:
+        """Whether all frames are there."""
+        return len(self._slots) * self.window_frames >= self.frame_count
+
+    @property
     def readable(self) -> bool:
         """Whether frames can be read without being written before."""
         return self._decode is not None or len(self._slots) > 0

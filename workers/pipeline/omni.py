@@ -21,16 +21,15 @@ from backend.domain.runs import Mode, RunStatus, Stage
 from backend.ports import Checkpoints, StageListener
 from backend.profiles import ModelProfile
 from backend.settings import PipelineSettings
-from integrations.media.decode import read_audio
 from integrations.media.probe import probe_video
 from workers.pipeline.carrying import carry
-from workers.pipeline.clip import SCRATCH_BYTES, Clip
+from workers.pipeline.clip import SCRATCH_BYTES, Clip, LastClip
 from workers.pipeline.decision import Decision, Looked
 from workers.pipeline.engines.loading import load_engines
 from workers.pipeline.linking import LinkedTrack, corroborated
 from workers.pipeline.parsing import Moment
 from workers.pipeline.scratch import ScratchCheckpoints
-from workers.pipeline.segmenter import BoxPrompt, MaskPrompt, Prompt, Propagation, Segmenter
+from workers.pipeline.segmenter import FEATURE_CACHE_BYTES, BoxPrompt, MaskPrompt, Prompt, Propagation, Segmenter
 from workers.pipeline.system1 import System1, System1Result
 from workers.pipeline.system2 import GroundedBox, System2
 
@@ -70,14 +69,15 @@ class OmniPipeline:
 
     def __init__(
         self, profile: ModelProfile, settings: PipelineSettings, scratch_dir: Path | None = None,
-        scratch_bytes: int = SCRATCH_BYTES,
+        scratch_bytes: int = SCRATCH_BYTES, feature_cache_bytes: int = FEATURE_CACHE_BYTES,
     ) -> None:  # fmt: skip
         self._profile, self._settings = profile, settings
         self._scratch_dir, self._scratch_bytes = scratch_dir, scratch_bytes
         engine1, engine2 = load_engines(profile)
         self.system1, self.system2 = System1(engine1, profile.system1), System2(engine2, profile.system2)
         self._audio_rate_hz = engine1.sample_rate_hz
-        self.segmenter = Segmenter(profile.segmenter, profile.device)
+        self.segmenter = Segmenter(profile.segmenter, profile.device, feature_cache_bytes)
+        self._last_clip = LastClip(lambda _: self.segmenter.keep(None))
 
     def annotate(
         self,
@@ -89,8 +89,12 @@ class OmniPipeline:
         probe: VideoProbe | None = None,
         on_stage: StageListener | None = None,
         checkpoints: Checkpoints | None = None,
+        keep: bool = False,
     ) -> Annotation:
         """Run the whole pipeline on one video for one instruction; `probe` spares probing a file probed before.
+
+        With `keep`, which promises that the path is never another file's, what of it no instruction shapes (frames,
+        sound, the segmenter's features) is kept for the next call with it; the result is the same.
 
         With `checkpoints` it goes on from where they end, to the same result. Raises `BadInput` when the video or the
         instruction can't be used. What the models write is never an exception: an answer that can't be read ends as
@@ -99,12 +103,14 @@ class OmniPipeline:
         self._profile.check_instruction(instruction)
         progress = _Progress(on_stage)
         kept = checkpoints or ScratchCheckpoints(self._scratch_dir)
-        with progress.stage(Stage.DECODE):
-            clip = Clip.open(
-                video_path, probe or probe_video(video_path, self._settings), self.segmenter.size_px,
-                self._scratch_dir, self._scratch_bytes,
-            )  # fmt: skip
-        with clip:
+
+        def open_clip() -> Clip:
+            with progress.stage(Stage.DECODE):
+                known = probe or probe_video(video_path, self._settings)
+                return Clip.open(video_path, known, self.segmenter.size_px, self._scratch_dir, self._scratch_bytes)
+
+        with self._last_clip.use(video_path, keep, open_clip) as clip:
+            self.segmenter.keep(clip.small)
             if (remembered := kept.decision()) is not None:
                 decision = Decision.from_bytes(remembered)
                 progress.go_on(decision)
@@ -184,7 +190,7 @@ class OmniPipeline:
         limit_s = self._profile.system1.audio_max_s
         if probe.duration_s > limit_s * 1.02:
             progress.warnings.append(f"only the first {limit_s:g} s of {probe.duration_s:.1f} s of sound were heard")
-        audio = read_audio(clip.path, self._audio_rate_hz, limit_s)
+        audio = clip.listen(self._audio_rate_hz, limit_s)
         return audio if audio.size else None
 
     def _look(
@@ -314,7 +320,7 @@ def _outcome(
 
 def load_pipeline(
     profile: ModelProfile, settings: PipelineSettings, torch_threads: int | None = None,
-    scratch_dir: Path | None = None, scratch_bytes: int = SCRATCH_BYTES,
+    scratch_dir: Path | None = None, scratch_bytes: int = SCRATCH_BYTES, feature_cache_bytes: int = FEATURE_CACHE_BYTES,
 ) -> OmniPipeline:  # fmt: skip
     """Load the profile's three models into this process (seconds here, minutes at full size)."""
     import torch
@@ -322,4 +328,4 @@ def load_pipeline(
     threads = torch_threads or profile.cpu_threads
     if threads is not None:
         torch.set_num_threads(threads)
-    return OmniPipeline(profile, settings, scratch_dir, scratch_bytes)
+    return OmniPipeline(profile, settings, scratch_dir, scratch_bytes, feature_cache_bytes)

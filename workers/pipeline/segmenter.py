@@ -37,6 +37,8 @@ from workers.pipeline.sweeps import Group, Memory, Sweep, plan, walk
 
 #: ImageNet statistics, which Meta's loader normalises with.
 PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+#: Room for features of a clip's frames: at 1024 px a frame is 8.4 MB in bfloat16 (4.2 M numbers in three maps).
+FEATURE_CACHE_BYTES = 512 * 2**20
 #: SAM's labels of the two corners of a box prompt.
 BOX_CORNERS = (2, 3)
 #: Few enough that there are batches for several cores, many enough that a batch isn't all overhead. Not a matter of how
@@ -86,9 +88,10 @@ def fill_holes(logits: torch.Tensor, area_max: int) -> torch.Tensor:
 
 
 class Segmenter:
-    def __init__(self, profile: SegmenterProfile, device: str, feature_cache_bytes: int = 512 * 2**20) -> None:
+    def __init__(self, profile: SegmenterProfile, device: str, feature_cache_bytes: int = FEATURE_CACHE_BYTES) -> None:
         self._profile, self.device = profile, torch.device(device)
         self._feature_cache_bytes = feature_cache_bytes
+        self._encoder: FrameEncoder | None = None
         self.model = load_model(profile, device)
         self.model.eval()
         self._mean = torch.tensor(PIXEL_MEAN, device=self.device)[:, None, None]
@@ -106,6 +109,11 @@ class Segmenter:
         if self._profile.dtype == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, getattr(torch, self._profile.dtype))
+
+    def keep(self, frames: FrameStore | None) -> None:
+        """From now on, features of these frames are kept from one `propagate` to the next; None: of none."""
+        if self._encoder is None or self._encoder.frames is not frames:
+            self._encoder = None if frames is None else FrameEncoder(self, frames, self._feature_cache_bytes)
 
     def propagate(
         self,
@@ -129,7 +137,9 @@ class Segmenter:
         forward, back = plan(groups, self._reach, count)
         sweeps = [*forward, *back]
         begun = kept.begin(round_index, _plan_digest(sweeps, source_size, count), [len(s.order) for s in sweeps])
-        encoder = FrameEncoder(self, frames, self._feature_cache_bytes)
+        encoder = self._encoder
+        if encoder is None or encoder.frames is not frames:
+            encoder = FrameEncoder(self, frames, self._feature_cache_bytes)
 
         def advance(sweep: Sweep, pool: Executor | None) -> Iterator[None]:
             yield from self._advance(sweep, pool, encoder, kept, round_index, begun.get(sweep.number), source_size)

@@ -14,10 +14,11 @@ from PIL import Image
 from backend.domain.annotation import Annotation
 from backend.domain.errors import BadInput, FenceLost, ServiceUnavailable
 from backend.domain.runs import Stage
+from backend.logs import log_context
 from backend.services import bulk, outbox, publish, results, runs, videos
 from backend.services.runs import Claim
 from backend.settings import PipelineSettings
-from workers import models, process
+from workers import at_hand, models, process
 from workers.app import app
 from workers.checkpoints import RunCheckpoints
 from workers.lease import RunLease
@@ -28,13 +29,22 @@ log = logging.getLogger(__name__)
 
 @app.task(name=outbox.ANNOTATE_TASK, bind=True)  # type: ignore[untyped-decorator]
 def annotate(self: PremaskTask, run_id: int) -> None:
-    """Bring the run to its end, if it is free: recorded, failed with a reason, or given back for another attempt."""
+    """Bring a run to its end: recorded, failed with a reason, or given back for another attempt.
+
+    It is the one that was asked for, or one that comes better now: each message has one run carried out.
+    """
     worker = self.container.settings.worker
     with self.transaction() as session:
-        claim = runs.claim(session, run_id, process.worker_name(), worker)
+        claim = runs.claim_next(session, run_id, process.worker_name(), worker, at_hand.worked_on())
     if claim is None:
         log.info("not free, or done")
         return
+    with log_context(run_id=claim.run_id):
+        _carry_out(self, claim)
+
+
+def _carry_out(self: PremaskTask, claim: Claim) -> None:
+    worker, run_id = self.container.settings.worker, claim.run_id
     try:
         with RunLease(self.container, claim) as lease:
             _work(self, claim, lease)
@@ -57,22 +67,21 @@ def annotate(self: PremaskTask, run_id: int) -> None:
 def _work(task: PremaskTask, claim: Claim, lease: RunLease) -> None:
     container = task.container
     log.info("attempt %d at s3://%s/%s", claim.attempt, claim.object_version.bucket, claim.object_version.key)
-    with process.scratch(container.settings.worker) as folder:
-        path = folder / process.SCRATCH_VIDEO
-        began = time.perf_counter()
-        container.store.download(claim.object_version, path)
-        fetch_s = time.perf_counter() - began
-        began = time.perf_counter()
-        pipeline = models.pipeline_for(container, claim.model_digest, claim.profile, claim.config)
-        load_s = time.perf_counter() - began
-        seed = PipelineSettings.model_validate(claim.config).seed
-        with task.transaction() as session:
-            probe = videos.stored_probe(session, claim.video_id)
-        size = None if probe is None else (probe.width, probe.height)
-        checkpoints = None if size is None else RunCheckpoints(container, claim, size)
-        annotation = pipeline.annotate(
-            path, claim.instruction, claim.mode, seed=seed, probe=probe, on_stage=lease, checkpoints=checkpoints
-        )
+    began = time.perf_counter()
+    path = at_hand.video(container, claim.object_version, claim.model_digest)
+    fetch_s = time.perf_counter() - began
+    began = time.perf_counter()
+    pipeline = models.pipeline_for(container, claim.model_digest, claim.profile, claim.config)
+    load_s = time.perf_counter() - began
+    seed = PipelineSettings.model_validate(claim.config).seed
+    with task.transaction() as session:
+        probe = videos.stored_probe(session, claim.video_id)
+    size = None if probe is None else (probe.width, probe.height)
+    checkpoints = None if size is None else RunCheckpoints(container, claim, size)
+    annotation = pipeline.annotate(
+        path, claim.instruction, claim.mode,
+        seed=seed, probe=probe, on_stage=lease, checkpoints=checkpoints, keep=True,
+    )  # fmt: skip
     lease(Stage.RECORD, 0.0)
     began = time.perf_counter()
     image_keys = _upload_keyframes(task, claim.run_id, annotation)

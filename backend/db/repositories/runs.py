@@ -4,9 +4,9 @@ from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import Select, exists, func, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session, joinedload, selectinload
+from sqlalchemy.orm import Session, aliased, joinedload, selectinload
 
 from backend.db.tables import (
     Instruction,
@@ -20,6 +20,7 @@ from backend.db.tables import (
 )
 from backend.domain.errors import NotFound
 from backend.domain.runs import PUBLISHABLE, RunStatus
+from backend.ports import ObjectVersion
 
 
 def insert_missing(session: Session, rows: Sequence[dict[str, Any]]) -> Sequence[int]:
@@ -113,6 +114,56 @@ def lock_owned(session: Session, run_id: int, fence: int) -> Run | None:
         .where(Run.id == run_id, Run.fence == fence, Run.status == RunStatus.RUNNING)
         .with_for_update()
         .execution_options(populate_existing=True)
+    )
+
+
+def ready_on_video(session: Session, version: ObjectVersion, model_digest: str) -> int | None:
+    """The id of the oldest run on that video, by that model version, that waits and may begin now; it is locked."""
+    on_it = (
+        Run.video_id.in_(
+            select(Video.id).where(
+                Video.bucket == version.bucket, Video.key == version.key, Video.version == version.version
+            )
+        ),
+        Run.model_version_id.in_(select(ModelVersion.id).where(ModelVersion.digest == model_digest)),
+    )
+    return session.scalar(_ready(*on_it))
+
+
+def ready(session: Session, *, anywhere: bool = False) -> int | None:
+    """The id of the oldest run that waits and may begin now, on a video that no worker is at, or `anywhere`; it is
+    locked."""
+    return session.scalar(_ready() if anywhere else _ready(~_at_work_on(Run.video_id)))
+
+
+def is_worked_on_elsewhere(session: Session, run_id: int) -> bool:
+    """Whether another run on the run's video is being carried out."""
+    video_id = select(Run.video_id).where(Run.id == run_id).scalar_subquery()
+    return bool(session.scalar(select(_at_work_on(video_id))))
+
+
+def _at_work_on(video_id: Any) -> Any:
+    other = aliased(Run)
+    return exists().where(
+        other.video_id == video_id,
+        other.status == RunStatus.RUNNING,
+        other.lease_expires_at > func.clock_timestamp(),
+    )
+
+
+def _ready(*conditions: Any) -> Select[int]:
+    now = func.clock_timestamp()
+    return (
+        select(Run.id)
+        .where(
+            Run.status == RunStatus.QUEUED,
+            func.coalesce(Run.dispatched_at, Run.queued_at) <= now,
+            exists().where(Video.id == Run.video_id, Video.probe_status == "ok"),
+            *conditions,
+        )
+        .order_by(Run.queued_at, Run.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
     )
 
 

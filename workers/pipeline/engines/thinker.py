@@ -20,6 +20,8 @@ from transformers import (  # noqa: E402  (after torchvision was made importable
     Qwen2_5OmniThinkerForConditionalGeneration,
 )
 
+from workers.pipeline.engines.towers import TowerMemory  # noqa: E402  (as above)
+
 
 def without_weights(config: Any) -> Any:
     """The Thinker of that `Qwen2_5OmniThinkerConfig` with tensors that have a shape and no memory."""
@@ -49,6 +51,7 @@ class Thinker:
         self.processor: Any = load_processor(weights)
         self.model = load_model(weights, dtype)
         self.model.to(self.device).eval()
+        self.towers = TowerMemory(self.model)
 
     @property
     def sample_rate_hz(self) -> int:
