@@ -40,7 +40,10 @@ def adopt(
     source: Annotated[list[str] | None, typer.Option(help=SOURCE_HELP)] = None,
     instruction: Annotated[list[str] | None, typer.Option(help="May be given more than once.")] = None,
     mode: Annotated[
-        Mode, typer.Option(help="Of the instructions: by what is seen (vos), or also heard (avs).")
+        Mode,
+        typer.Option(
+            help="Of the instructions: by what is seen (vos), or also heard (avs); boxes on frame 0, by sound (aid)."
+        ),
     ] = Mode.VOS,
     label: Annotated[
         list[str] | None,

@@ -23,7 +23,12 @@ app = typer.Typer()
 def annotate(
     video: Annotated[Path, typer.Argument(help="A video file.")],
     instruction: Annotated[str, typer.Argument(help='What to find, as "the red circle".')],
-    mode: Annotated[Mode, typer.Option(help="vos: by what is seen; avs: also by what is heard.")] = Mode.VOS,
+    mode: Annotated[
+        Mode,
+        typer.Option(
+            help="vos: by what is seen; avs: also by what is heard; aid: boxes on the first frame, by what is heard."
+        ),
+    ] = Mode.VOS,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
     overlay: Annotated[Path | None, typer.Option(help="Write the video with masks and boxes drawn on it.")] = None,
     profile: Annotated[str | None, typer.Option(help="Model profile: a name or a TOML file.")] = None,

@@ -109,12 +109,14 @@ class Keyframe:
 @dataclass(frozen=True, slots=True)
 class Track:
     """One thing over time. `masks` holds a mask for each frame where the thing is visible, by frame index, ascending;
-    of a long video they may lie on disk or in the database and be read when they are asked for."""
+    of a long video they may lie on disk or in the database and be read when they are asked for. `boxes`: where it is on
+    frames of which no mask was made (mode `aid`), by frame index."""
 
     index: int
     label: str
     score: float | None
     masks: Mapping[int, Mask]
+    boxes: Mapping[int, Box] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -8,7 +8,8 @@ from backend.domain.runs import Mode
 
 
 def annotation_to_json(annotation: Annotation, path: str, instruction: str, mode: Mode) -> dict[str, Any]:
-    """One object: boxes in source pixels, masks as COCO RLE by frame index, times in seconds."""
+    """One object: boxes in source pixels, masks as COCO RLE by frame index, times in seconds. A track has boxes of
+    its own only on frames without a mask (mode `aid`); a mask has its own box."""
     probe = annotation.probe
     return {
         "video": {
@@ -51,4 +52,5 @@ def _box(box: Box) -> dict[str, float]:
 
 def _track(track: Track) -> dict[str, Any]:
     masks = {str(frame_index): as_coco(mask) for frame_index, mask in sorted(track.masks.items())}
-    return {"index": track.index, "label": track.label, "score": track.score, "masks": masks}
+    boxes = {str(frame_index): _box(box) for frame_index, box in sorted(track.boxes.items())}
+    return {"index": track.index, "label": track.label, "score": track.score, "masks": masks, "boxes": boxes}

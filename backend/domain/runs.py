@@ -6,10 +6,12 @@ from backend.domain.errors import Conflict
 
 
 class Mode(StrEnum):
-    """What an instruction refers by: `vos` by what is seen, `avs` also by what is heard."""
+    """What an instruction refers by: `vos` by what is seen, `avs` also by what is heard. `aid`, the paper's RefAID, is
+    about the first frame alone and the sound, and is answered by boxes on it."""
 
     VOS = "vos"
     AVS = "avs"
+    AID = "aid"
 
 
 class RunStatus(StrEnum):

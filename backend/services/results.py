@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 
 from backend.db.repositories import results as repository
 from backend.db.repositories import runs as run_rows
-from backend.db.tables import Run
+from backend.db.tables import Run, TrackRow
 from backend.domain.annotation import Annotation, Box, Detection, Keyframe, Mask, Track
 from backend.domain.errors import NotFound
-from backend.domain.runs import RunStatus
+from backend.domain.runs import Mode, RunStatus
 from backend.domain.text import storable
 from backend.domain.tracks import reduce_boxes
 from backend.domain.windows import windows_of
@@ -121,13 +121,25 @@ def load_annotation(session: Session, run_id: int) -> Annotation:
             for row in run.keyframes
         ),
         tracks=tuple(
-            Track(row.index, row.label, row.score, repository.masks_of(session, row.id, probe.height, probe.width))
+            Track(
+                row.index, row.label, row.score, repository.masks_of(session, row.id, probe.height, probe.width),
+                _boxes_alone(run, row),
+            )
             for row in run.tracks
         ),
         timings_s=run.timings_s,
         warnings=tuple(run.warnings),
         model={"profile": run.model_version.profile_name, "digest": run.model_version.digest},
     )  # fmt: skip
+
+
+def _boxes_alone(run: Run, row: TrackRow) -> dict[int, Box]:
+    """In mode `aid` boxes are all there is: those of the track, by frame index."""
+    if run.instruction.mode != Mode.AID:
+        return {}
+    return {
+        k.frame_index: Box(d.x1, d.y1, d.x2, d.y2) for k in run.keyframes for d in k.detections if d.track_id == row.id
+    }
 
 
 def track_masks(session: Session, run_id: int, track_index: int) -> dict[int, Mask]:
@@ -142,7 +154,8 @@ def track_masks(session: Session, run_id: int, track_index: int) -> dict[int, Ma
 
 
 def _box_keyframes(track: Track, frame_count: int, iou_floor: float) -> list[list[float | bool]]:
-    boxes = {frame_index: mask.box_xyxy_px for frame_index, mask in track.masks.items() if mask.area > 0}
+    seen = {frame_index: mask.box_xyxy_px for frame_index, mask in track.masks.items() if mask.area > 0}
+    boxes = {**track.boxes, **seen}
     return [
         [keyframe.frame_index, keyframe.box.x1, keyframe.box.y1, keyframe.box.x2, keyframe.box.y2, keyframe.visible]
         for keyframe in reduce_boxes(boxes, frame_count, iou_floor)
@@ -159,7 +172,8 @@ def _storable(annotation: Annotation) -> Annotation:
         raw_output=storable(annotation.raw_output),
         keyframes=tuple(_storable_keyframe(keyframe) for keyframe in annotation.keyframes),
         tracks=tuple(
-            Track(track.index, storable(track.label), track.score, track.masks) for track in annotation.tracks
+            Track(track.index, storable(track.label), track.score, track.masks, track.boxes)
+            for track in annotation.tracks
         ),
         timings_s=annotation.timings_s,
         warnings=tuple(storable(warning) for warning in annotation.warnings),

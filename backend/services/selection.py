@@ -73,6 +73,9 @@ def select(candidates: Sequence[DatasetItem], older: Sequence[DatasetItem], quer
 def _wanted(item: DatasetItem, query: FreezeQuery, out: Counter[str]) -> bool:
     if not query.with_empty and not item.objects:
         out["empty"] += 1
+    elif item.mode is Mode.AID:
+        # Judged by boxes alone, on one frame: training takes no samples of that kind.
+        out["boxes only (mode aid)"] += 1
     elif item.split is Split.NEITHER:
         out["resembles both sides"] += 1
     else:

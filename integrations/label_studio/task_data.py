@@ -30,7 +30,7 @@ RENDITION_NOTE = (
     "The video has no constant frame rate. Every frame of it is shown once, {fps:g} of them a second, so some parts are"
     " faster or slower than they were; the seconds above are the video's own."
 )
-_MODES = {"vos": "by what is seen", "avs": "by what is seen and heard"}
+_MODES = {"vos": "by what is seen", "avs": "by what is seen and heard", "aid": "by the first frame and the sound"}
 
 
 def task_key(item: PublicationItem) -> str:

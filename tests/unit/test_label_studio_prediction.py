@@ -13,8 +13,10 @@ from hypothesis.extra import numpy as arrays
 
 from backend.domain.errors import BadInput
 from backend.domain.masks import decode_mask, encode_mask
+from backend.domain.runs import Mode
 from backend.domain.tracks import interpolate
 from integrations.label_studio import bitmask
+from integrations.label_studio import task_data as task_data_module
 from integrations.label_studio.config import DEFAULT_LABEL, KnownConfig, labeling_config, read_config
 from integrations.label_studio.coordinates import frame_rate
 from integrations.label_studio.prediction import box_keyframes_of, mask_of, prediction
@@ -193,3 +195,7 @@ def test_a_configuration_that_lacks_a_part_shows_nothing_of_ours(old: str, new: 
 def test_a_configuration_that_is_not_xml_is_refused() -> None:
     with pytest.raises(BadInput):
         read_config("<View>")
+
+
+def test_every_mode_is_told_in_words() -> None:
+    assert set(task_data_module._MODES) == set(Mode)

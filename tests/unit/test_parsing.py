@@ -7,8 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.pipeline.parsing import Moment, best_spread, parse_system1, parse_system2, parse_time_s, read_system1
+from workers.pipeline.parsing import (
+    Moment,
+    best_spread,
+    parse_system1,
+    parse_system1_of_image,
+    parse_system2,
+    parse_time_s,
+    read_system1,
+)
 
+IMAGE_ONLY = '{"description": "the red cup"}'
 ONE = '{"start_time": "00:01.00", "end_time": "00:01.50", "description": "the red cup"}'
 TWO = '{"start_time": "00:04.00", "end_time": "00:04.50", "description": "a man in blue"}'
 BOTH = [(1.0, 1.5, "the red cup"), (4.0, 4.5, "a man in blue")]
@@ -171,3 +180,17 @@ def test_system2_boxes_in_order_with_labels_and_what_was_dropped() -> None:
     boxes, warnings = parse_system2(text)
     assert [(b.x1, b.y1, b.x2, b.y2, b.label) for b in boxes] == [(1, 2, 3.5, 4, "a cup"), (0, 0, 9, 9, "")]
     assert len(warnings) == 1
+
+
+@pytest.mark.parametrize("answer", [IMAGE_ONLY, ONE, f"[{IMAGE_ONLY}]", ONE.replace("00:01.00", "99:00.00"), ONE + ONE])
+def test_of_an_image_the_first_description_counts_whatever_is_said_of_times(answer: str) -> None:
+    read = parse_system1_of_image(f"<think>because</think><answer>{answer}</answer>", 0.5)
+    assert (read.reasoning, read.moments, read.warnings) == ("because", (Moment(0.0, 0.5, "the red cup"),), ())
+
+
+def test_of_an_image_a_second_thing_is_dropped_and_said() -> None:
+    read = parse_system1_of_image(f"<think>so</think><answer>{IMAGE_ONLY}{TWO}</answer>", 0.5)
+    assert [moment.description for moment in read.moments] == ["the red cup"]
+    assert ["'a man in blue' was dropped" in warning for warning in read.warnings] == [True]
+    nothing = parse_system1_of_image("<think>so</think><answer></answer>", 0.5)
+    assert (nothing.moments, nothing.says_none) == ((), True)

@@ -23,7 +23,10 @@ def test_shapeworld_is_the_default_and_the_released_weights_are_one_setting_away
 def test_a_shipped_profile_loads_with_prompts_and_licences(name: str) -> None:
     profile = load_profile(name)
     assert len(profile.digest) == 64
-    for part, templates in ((profile.system1, ["system1_vos", "system1_avs"]), (profile.system2, ["system2"])):
+    for part, templates in (
+        (profile.system1, ["system1_vos", "system1_avs", "system1_aid"]),
+        (profile.system2, ["system2"]),
+    ):
         for template in templates:
             assert (REPOSITORY_ROOT / part.prompts / f"{template}.txt").is_file()
     assert profile.system1.weights.license

@@ -130,6 +130,12 @@ def test_neither_side_and_empty_ones_are_left_out() -> None:
     assert len(picked([empty, neither, made(3)])) == 2
 
 
+def test_instructions_for_boxes_alone_are_left_out() -> None:
+    chosen = select([made(1, mode=Mode.AID), made(2)], [], query())
+    assert [item.instruction for item in chosen.items] == ["thing 2"]
+    assert chosen.left_out == {"boxes only (mode aid)": 1}
+
+
 def test_a_query_is_read_back_and_knows_no_order_of_projects() -> None:
     one = FreezeQuery(projects=("b", "a", "b"), parent=PARENT, replay_share=0.2)
     assert one.projects == ("a", "b")

@@ -117,6 +117,9 @@ class OmniPipeline:
             else:
                 decision = self._decide(clip, instruction, mode, seed, progress)
                 kept.decide(decision.to_bytes())
+            images = clip.images([k.frame_index for k in decision.looked])
+            if mode is Mode.AID:
+                return self._assemble(clip.probe, seed, decision, _each_alone(decision), [], images, progress)
             with progress.stage(Stage.SEGMENT):
                 clip.need_all()
                 propagations, tracks = carry(
@@ -125,14 +128,13 @@ class OmniPipeline:
                 )  # fmt: skip
             with progress.stage(Stage.LINK):
                 linked = self._believe(decision, tracks, progress)
-            images = clip.images([k.frame_index for k in decision.looked])
         return self._assemble(clip.probe, seed, decision, linked, propagations, images, progress)
 
     def _decide(self, clip: Clip, instruction: str, mode: Mode, seed: int, progress: _Progress) -> Decision:
         """System 1 on the sampled frames, System 2 on the keyframes."""
         with progress.stage(Stage.DECODE):
-            sampling = self._sampling(clip.probe)
-            shown = clip.sample(sampling, self.system1.shown, lambda share: progress.tell(Stage.DECODE, share))
+            sampling = self._sampling(clip.probe, mode)
+            shown = self._shown(clip, sampling, mode, lambda share: progress.tell(Stage.DECODE, share))
             audio = self._listen(clip, mode, progress)
         with progress.stage(Stage.SYSTEM1):
             chosen = self._look(shown, sampling, audio, instruction, mode, seed)
@@ -166,21 +168,30 @@ class OmniPipeline:
     ) -> tuple[System1Result, tuple[int, ...]]:
         """System 1 alone, with what it gets in `annotate`: its answer and the source frames of its moments."""
         probe = probe_video(video_path, self._settings)
-        sampling = self._sampling(probe)
+        sampling = self._sampling(probe, mode)
         with Clip.open(video_path, probe, self.segmenter.size_px, self._scratch_dir, 0) as clip:
-            shown = clip.sample(sampling, self.system1.shown)
+            shown = self._shown(clip, sampling, mode)
             audio = self._listen(clip, mode, _Progress(None))
         chosen = self._look(shown, sampling, audio, instruction, mode, seed)
         # Several moments that fall on one frame are one keyframe there, too.
         frames = dict.fromkeys(sampling.frame_index_at(moment.start_s) for moment in chosen.answer.moments)
         return chosen, tuple(frames)
 
-    def _sampling(self, probe: VideoProbe) -> Sampling:
+    def _sampling(self, probe: VideoProbe, mode: Mode) -> Sampling:
+        """What System 1 is shown of the clip: frames of all of it, or in mode `aid` the first."""
         look = self._profile.system1
-        return sample_uniformly(probe.frame_count, look.max_frames, look.nominal_fps)
+        return sample_uniformly(probe.frame_count, 1 if mode is Mode.AID else look.max_frames, look.nominal_fps)
+
+    def _shown(
+        self, clip: Clip, sampling: Sampling, mode: Mode, on_progress: Callable[[float], None] = lambda _: None
+    ) -> NDArray[np.uint8]:
+        """The sampled frames at the size at which the model is shown them; no more is decoded than the run needs."""
+        if mode is Mode.AID:
+            return np.stack([self.system1.shown(image) for image in clip.images(sampling.frame_indices).values()])
+        return clip.sample(sampling, self.system1.shown, on_progress)
 
     def _listen(self, clip: Clip, mode: Mode, progress: _Progress) -> NDArray[Any] | None:
-        """The whole sound in AVS mode, as far as the model can take it."""
+        """The whole sound in the modes that listen, as far as the model can take it."""
         probe = clip.probe
         if mode is Mode.VOS:
             return None
@@ -242,10 +253,7 @@ class OmniPipeline:
     ) -> Annotation:  # fmt: skip
         chosen, looked = decision.chosen, decision.looked
         keyframes, labels = _keyframes(probe, looked, linked)
-        tracks = tuple(
-            Track(i, labels[i], round(float(np.mean(list(t.predicted_iou.values()))), 4), t.masks)
-            for i, t in enumerate(linked)
-        )
+        tracks = tuple(_track(i, labels[i], thing, keyframes) for i, thing in enumerate(linked))
         if lost := sum(not p.masks for p in propagations):
             progress.warnings.append(f"{lost} of {len(propagations)} boxes became no mask and are in no track")
         status, outcome = _outcome(chosen, looked, tracks)
@@ -275,6 +283,20 @@ def _prompt(carry: Carry) -> Prompt:
     if isinstance(carry.prompt, Mask):
         return MaskPrompt(carry.frame_index, carry.prompt)
     return BoxPrompt(carry.frame_index, carry.prompt)
+
+
+def _each_alone(decision: Decision) -> list[LinkedTrack]:
+    """Every box a thing of its own, of which nothing but the box is known."""
+    return [LinkedTrack((member,), {}, {}) for member in range(len(decision.prompts))]
+
+
+def _track(index: int, label: str, thing: LinkedTrack, keyframes: Sequence[Keyframe]) -> Track:
+    """A track with SAM2's score of its masks; without masks, with its boxes and System 2's score of them."""
+    if thing.masks:
+        return Track(index, label, round(float(np.mean(list(thing.predicted_iou.values()))), 4), thing.masks)
+    found = [(k.frame_index, d) for k in keyframes for d in k.detections if d.track_index == index]
+    score = round(float(np.mean([detection.score for _, detection in found])), 4)
+    return Track(index, label, score, {}, {frame_index: detection.box_xyxy_px for frame_index, detection in found})
 
 
 def _keyframes(

@@ -29,8 +29,8 @@ def draw_frame(image: NDArray[Any], annotation: Annotation, frame_index: int) ->
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(size=max(10, image.shape[0] // 26))
     for track in annotation.tracks:
-        if frame_index in track.masks:
-            box = track.masks[frame_index].box_xyxy_px
+        seen = track.masks.get(frame_index)
+        if (box := track.boxes.get(frame_index) if seen is None else seen.box_xyxy_px) is not None:
             color = PALETTE[track.index % len(PALETTE)]
             draw.rectangle((box.x1, box.y1, box.x2 - 1, box.y2 - 1), outline=color, width=2)
             draw.text(

@@ -135,9 +135,10 @@ def best_spread(moments: list[Moment], count: int) -> list[Moment]:
     return list(max(combinations(ordered, count), key=spread))
 
 
-def read_system1(text: str, duration_s: float) -> System1Reading:
+def read_system1(text: str, duration_s: float, *, timed: bool = True) -> System1Reading:
     """Read System 1's completion for a clip of `duration_s` nominal seconds, whatever it chose: what training rewards
-    and punishes. `warnings` say what was dropped and why."""
+    and punishes. `warnings` say what was dropped and why. Not `timed`: it was shown one image, so descriptions are all
+    that is asked of it, each for the whole of these seconds."""
     think = _THINK.search(text)
     # What the reasoning says of the tags is no answer.
     rest = text[think.end() :] if think and think.group().endswith("</think>") else text
@@ -145,11 +146,11 @@ def read_system1(text: str, duration_s: float) -> System1Reading:
     body = "\n".join(a.group(1) for a in answers) if answers else (text[think.end() :] if think else text)
     reasoning = think.group(1).strip() if think else text[: text.find("{")].strip() if "{" in text else text.strip()
     moments, warnings = list[Moment](), list[str]()
-    items, unread = _items(body, "start_time")
+    items, unread = _items(body, "start_time" if timed else "description")
     if unread > 0:
         warnings.append(f"{unread} of System 1's moments were dropped: they are no JSON, or cut off")
     for position, item in enumerate(items):
-        moment = _moment(item, duration_s)
+        moment = _moment(item if timed else item | {"start_time": 0, "end_time": duration_s}, duration_s)
         if isinstance(moment, str):
             warnings.append(f"System 1's moment {position} was dropped: {moment}")
         else:
@@ -174,6 +175,19 @@ def parse_system1(text: str, duration_s: float, count: int) -> System1Answer:
     if len(kept) < len(moments):
         warnings.append(f"System 1 chose {len(moments)} moments; the {len(kept)} best distributed were kept")
     return System1Answer(reading.reasoning, tuple(kept), tuple(warnings), reading.says_none)
+
+
+def parse_system1_of_image(text: str, duration_s: float) -> System1Answer:
+    """Read System 1's completion for one image, shown as so many seconds (mode `aid`): the first description counts,
+    whatever it says of times."""
+    reading = read_system1(text, duration_s, timed=False)
+    others = dict.fromkeys(
+        m.description for m in reading.moments[1:] if m.description != reading.moments[0].description
+    )
+    dropped = tuple(
+        f"System 1's description {other!r} was dropped: it is the second one of an image" for other in others
+    )
+    return System1Answer(reading.reasoning, reading.moments[:1], reading.warnings + dropped, reading.says_none)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from backend.domain.runs import Mode
 from backend.profiles import System1Profile
 from workers.pipeline.engines import Engine, Prompt
 from workers.pipeline.engines.media import smart_resized
-from workers.pipeline.parsing import System1Answer, parse_system1
+from workers.pipeline.parsing import System1Answer, parse_system1, parse_system1_of_image
 from workers.pipeline.prompts import load_template, neutralise
 
 
@@ -31,16 +31,18 @@ class Asker:
 
     def __init__(self, profile: System1Profile) -> None:
         self._profile = profile
-        self._templates = {mode: load_template(profile.prompts, f"system1_{mode}") for mode in Mode}
+        self._templates = {mode: load_template(profile.prompts, f"system1_{mode}") for mode in (Mode.VOS, Mode.AVS)}
 
     def text(
         self, instruction: str, mode: Mode, duration_s: float, audio_duration_s: float, keyframes: int, seed: int
     ) -> str:
         """The user's turn in words. The example timestamps are drawn from `seed`, so that none can be learned by
         heart."""
+        # A folder of one's own needs it only where it is asked for.
+        template = self._templates.get(mode) or load_template(self._profile.prompts, f"system1_{mode}")
         draw = random.Random(seed)
         start_s = round(draw.uniform(0, max(0.0, duration_s - 0.5)) * 2) / 2
-        return self._templates[mode].format(
+        return template.format(
             instruction=neutralise(instruction),
             duration_s=f"{duration_s:g}",
             audio_duration_s=f"{audio_duration_s:g}",
@@ -54,14 +56,19 @@ class Asker:
         instruction: str, mode: Mode, *, keyframes: int, seed: int,
     ) -> Prompt:  # fmt: skip
         """The whole turn. `frames`: (n, H, W, 3) uint8 RGB, the sampled frames, shown as `duration_s` nominal seconds;
-        `audio`: float32 mono at that rate; without it, the words are those for pictures alone."""
+        `audio`: float32 mono at that rate; without it, the words are those for pictures alone. In mode `aid` the one
+        frame is shown as an image."""
         mode = Mode.VOS if audio is None else mode
         audio_s = 0.0 if audio is None else audio.size / sample_rate_hz
         text = self.text(instruction, mode, duration_s, audio_s, keyframes, seed)
         parts = {"text": {"type": "text", "text": text}, "video": {"type": "video", "video": "sampled frames"}}
+        if mode is Mode.AID:
+            parts["video"] = {"type": "image", "image": "first frame"}
         if audio is not None:
             parts["audio"] = {"type": "audio", "audio": "whole sound"}
         content = tuple(parts[name] for name in self._profile.content_order if name in parts)
+        if mode is Mode.AID:
+            return Prompt(content, image=frames[0], audio=audio)
         return Prompt(content, video=frames, audio=audio)
 
 
@@ -93,11 +100,14 @@ class System1:
             frames, seconds, audio, self._engine.sample_rate_hz, instruction, mode, keyframes=keyframes, seed=seed
         )
         [completion] = self._engine.generate(
-            [replace(prompt, video_is_sized=True)],
+            [replace(prompt, video_is_sized=prompt.video is not None)],
             min_pixels=self._profile.min_pixels,
             max_pixels=self._profile.max_pixels,
             max_new_tokens=self._profile.max_new_tokens,
             fps=sampling.nominal_fps,
         )
-        answer = parse_system1(completion.text, seconds, keyframes)
+        if mode is Mode.AID:
+            answer = parse_system1_of_image(completion.text, seconds)
+        else:
+            answer = parse_system1(completion.text, seconds, keyframes)
         return System1Result(completion.text, completion.confidence, answer)

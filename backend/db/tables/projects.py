@@ -70,7 +70,7 @@ class Instruction(Base):
     __tablename__ = "instructions"
     __table_args__ = (
         UniqueConstraint("project_id", "mode", "text_sha256"),
-        CheckConstraint("mode IN ('vos', 'avs')", name="mode"),
+        CheckConstraint("mode IN ('vos', 'avs', 'aid')", name="mode"),
         CheckConstraint("length(text) BETWEEN 1 AND 100000", name="text_length"),
     )
 

@@ -1,6 +1,7 @@
 """Recording: everything or nothing, under the fence, and the same back out."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +9,11 @@ from sqlalchemy import func, select, text
 
 from backend.bootstrap import Container
 from backend.db.tables import DetectionRow, KeyframeRow, MaskRow, Publication, TrackRow
-from backend.domain.annotation import Box
+from backend.domain.annotation import Box, Detection, Keyframe, Track
 from backend.domain.errors import FenceLost, NotFound
-from backend.services import results, runs
+from backend.domain.runs import Mode
+from backend.domain.tracks import BoxKeyframe
+from backend.services import publish, results, runs
 from backend.settings import LabelStudioSettings
 from tests.factories import core
 
@@ -53,6 +56,29 @@ def test_what_is_recorded_comes_back(container: Container) -> None:
     assert (back.reasoning, back.raw_output) == ("because \ufffd of it", "raw\ufffd")
     assert (back.status, back.timings_s, back.warnings) == (made.status, made.timings_s, made.warnings)
     np.testing.assert_array_equal(back.probe.pts, made.probe.pts)
+
+
+def test_boxes_without_masks_come_back_and_are_shown_on_their_frame_alone(container: Container) -> None:
+    """Mode `aid`: the first frame, boxes only."""
+    core.make_project(container)
+    with container.engine.begin() as connection:
+        connection.execute(text("UPDATE instructions SET mode = 'aid'"))
+    run_id = core.ready_run(container)
+    claim = core.claim(container, run_id)
+    assert claim is not None
+    assert claim.mode is Mode.AID
+    box = Box(1, 2, 9, 4)
+    page = Keyframe(0, 0, 0.0, 0.0, 0.5, "the cup", (Detection(0, box, "cup", 0.9, 0),))
+    made = replace(core.annotation(), keyframes=(page,), tracks=(Track(0, "cup", 0.9, {}, {0: box}),))
+    with container.transaction() as session:
+        results.record(session, run_id, claim.fence, made, {0: "artifacts/0.png"}, TOOL)
+        publication = results.repository.ensure_publication(session, run_id, "label_studio:5")
+        shown = publish.item_of(session, publication, container.settings.storage)
+    [track] = shown.tracks
+    assert (shown.mode, track.masks, track.box_keyframes) == (Mode.AID, {}, (BoxKeyframe(0, box, False),))
+    with container.transaction() as session:
+        [back] = results.load_annotation(session, run_id).tracks
+    assert (dict(back.masks), dict(back.boxes), back.score) == ({}, {0: box}, 0.9)
 
 
 def test_boxes_are_reduced_and_hold_the_floor(container: Container) -> None:

@@ -4,16 +4,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from backend.domain.contract import annotation_to_json
 from backend.domain.errors import BadInput
 from backend.domain.runs import Mode, RunStatus, Stage
 from backend.profiles import load_profile
 from backend.settings import PipelineSettings
+from integrations.media.probe import probe_video
 from tests.factories.world import SIDE_PX, Sample, example_of
 from workers.evaluation.metrics import region_j
 from workers.pipeline.engines import Completion
 from workers.pipeline.omni import OmniPipeline, load_pipeline
+from workers.pipeline.overlay import draw_frame
 from workers.shapeworld.world import video
 from workers.shapeworld.world.queries import Kind
 from workers.shapeworld.world.scene import Sound
@@ -72,6 +76,45 @@ def test_what_is_heard_decides_what_is_found(pipeline: OmniPipeline, tmp_path: P
             named = {keyframe.description for keyframe in result.keyframes}
             right += named == {f"the {thing.color} {thing.shape}"}
     assert right >= 8
+
+
+def test_by_sound_the_first_frame_gets_boxes_and_no_masks(
+    pipeline: OmniPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RefAID. System 1 was never taught by single images: this is one of those that it gets right."""
+    example = example_of(Kind.SOUND, 2, 2100)
+    path = tmp_path / "heard.mp4"
+    truth = video.write(replace(example.scene, frame_rate=8), path, SIDE_PX)
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("neither the whole clip nor the segmenter is needed")
+
+    monkeypatch.setattr(pipeline.segmenter, "propagate", never)
+    monkeypatch.setattr("workers.pipeline.clip.iter_frames", never)
+    result = pipeline.annotate(path, example.question.text, Mode.AID)
+    assert result.status is RunStatus.SUCCEEDED
+    [keyframe], [track] = result.keyframes, result.tracks
+    assert (keyframe.frame_index, keyframe.description) == (0, example.question.description)
+    [detection] = keyframe.detections
+    assert (track.masks, track.boxes, track.score) == ({}, {0: detection.box_xyxy_px}, detection.score)
+    [target] = example.question.targets
+    assert truth.masks[target][0].box_xyxy_px.iou(detection.box_xyxy_px) > 0.7
+    assert result.keyframe_images[0].shape == (SIDE_PX, SIDE_PX, 3)
+    drawn = draw_frame(result.keyframe_images[0], result, 0)
+    assert not np.array_equal(drawn, draw_frame(result.keyframe_images[0], replace(result, tracks=()), 0))
+    [written] = annotation_to_json(result, "heard.mp4", "x", Mode.AID)["tracks"]
+    assert written["masks"] == {}
+    assert written["boxes"]["0"]["x1"] == round(detection.box_xyxy_px.x1, 3)
+
+
+def test_by_sound_in_a_silent_video_the_first_frame_is_asked_about_by_sight(
+    pipeline: OmniPipeline, make_sample: MakeSample
+) -> None:
+    sample = make_sample(Kind.ATTRIBUTE, 1, seed=2000)
+    probe = replace(probe_video(sample.path), has_audio=False)
+    result = pipeline.annotate(sample.path, sample.instruction, Mode.AID, probe=probe)
+    assert any("the video has none" in warning for warning in result.warnings)
+    assert {keyframe.frame_index for keyframe in result.keyframes} <= {0}
 
 
 def test_an_answer_that_can_not_be_read_is_a_result_with_the_raw_text(
