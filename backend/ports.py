@@ -64,17 +64,20 @@ class PublicExpression:
 
 @dataclass(frozen=True, slots=True)
 class PublicClip:
-    """A clip as a public set has it: a folder of pictures. `mask_frames`: those whose masks are known."""
+    """A clip as a public set has it: a folder of pictures. `mask_frames`: those whose masks are known; `audio`: the
+    file of its sound."""
 
     name: str
     pictures: tuple[Path, ...]
     mask_frames: tuple[int, ...]
     expressions: tuple[PublicExpression, ...]
+    mode: Mode = Mode.VOS
+    audio: Path | None = None
 
 
 class PictureBinder(Protocol):
-    def __call__(self, pictures: Sequence[Path], to: Path, fps: Fraction) -> None:
-        """Write a video of those pictures, the same bytes for the same pictures. Raises `BadInput`."""
+    def __call__(self, pictures: Sequence[Path], to: Path, fps: Fraction, audio: Path | None = None) -> None:
+        """Write a video of those pictures and that sound, the same bytes for the same files. Raises `BadInput`."""
 
 
 class ReviewReader(Protocol):

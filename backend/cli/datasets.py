@@ -155,7 +155,11 @@ def fetch(
 def import_set(
     layout: Annotated[PublicLayout, typer.Argument(help="The layout of the public set.")],
     folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Its folder.")],
-    fps: Annotated[float, typer.Option(min=0.01, help="Pictures a second; the layouts don't tell.")] = 6.0,
+    fps: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="Pictures a second; the layouts don't tell. Default: 6, of ref-avs 1."),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Of refcocog and ref-avs; default: train.")] = None,
     name: Annotated[str | None, typer.Option(help="What to call the set; default: the folder's name.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -165,8 +169,8 @@ def import_set(
     from integrations.media.bind import bind_pictures
     from integrations.media.probe import probe_video
 
-    clips, called = read_public(layout, folder), name or folder.resolve().name
-    rate = Fraction(fps).limit_denominator(1001)
+    clips, called = read_public(layout, folder, split), name or folder.resolve().name
+    rate = Fraction(fps or layout.fps).limit_denominator(1001)
     _tell(import_clips(bootstrap().workshop, bind_pictures, probe_video, clips, layout.value, called, rate), as_json)
 
 

@@ -11,7 +11,6 @@ from backend.db.session import session_scope
 from backend.db.tables import Dataset
 from backend.domain.datasets import DatasetItem, Provenance, Split
 from backend.domain.errors import BadInput
-from backend.domain.runs import Mode
 from backend.ports import PictureBinder, PublicClip, PublicExpression, VideoProber
 from backend.services import sources
 from backend.services.dataset_files import sha256_of
@@ -37,7 +36,7 @@ def import_clips(
     for clip in clips:
         with tempfile.TemporaryDirectory(prefix="premask-import-") as folder:
             path = Path(folder) / "clip.mov"
-            bind(clip.pictures, path, fps)
+            bind(clip.pictures, path, fps, clip.audio)
             found = _items(path, prober, clip, layout, name)
             items += found
             sha256, uri = found[0].media_sha256, found[0].provenance.source_uri
@@ -71,7 +70,7 @@ def _items(path: Path, prober: VideoProber, clip: PublicClip, layout: str, name:
     def item(expression: PublicExpression) -> DatasetItem:
         return DatasetItem(
             media_sha256=sha256, media_key="", media_size_bytes=path.stat().st_size, instruction=expression.text,
-            mode=Mode.VOS, frame_count=probe.frame_count, width=probe.width, height=probe.height,
+            mode=clip.mode, frame_count=probe.frame_count, width=probe.width, height=probe.height,
             rotation_deg=probe.rotation_deg, duration_s=probe.duration_s, has_audio=probe.has_audio, codec=probe.codec,
             time_base_num=probe.time_base_num, time_base_den=probe.time_base_den, pts=tuple(probe.pts.tolist()),
             objects=expression.objects, box_frames=clip.mask_frames, mask_frames=clip.mask_frames,

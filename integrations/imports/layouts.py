@@ -5,12 +5,14 @@
                       videos' folders beside the files or under JPEGImages/
     ref-youtube-vos   <split>/JPEGImages/, <split>/Annotations/ (palette PNG), <split>/meta.json,
                       meta_expressions/<split>/meta_expressions.json
+    refcocog          `refcocog`
+    ref-avs           `ref_avs`
 
 They are folders of pictures without times: the caller says how many frames a second they are.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from backend.domain.annotation import Mask
-from backend.domain.datasets import TruthObject
 from backend.domain.errors import BadInput
 from backend.domain.masks import encode_mask
 from backend.ports import PublicClip, PublicExpression
 from integrations.exports.mevis import MevisVideo, read_mevis
+from integrations.imports.objects import truth_object
+from integrations.imports.ref_avs import read_ref_avs
+from integrations.imports.refcocog import read_refcocog
 from integrations.label_studio.config import DEFAULT_LABEL
 
 
@@ -31,12 +34,37 @@ class PublicLayout(StrEnum):
     MEVIS = "mevis"
     REVOS = "revos"
     REF_YOUTUBE_VOS = "ref-youtube-vos"
+    REFCOCOG = "refcocog"
+    REF_AVS = "ref-avs"
+
+    @property
+    def fps(self) -> float:
+        """Pictures a second as the set is given out: ten seconds of Ref-AVS are ten pictures, and a video that is
+        read every fifth frame has about six."""
+        return 1.0 if self is PublicLayout.REF_AVS else 6.0
 
 
-def read_public(layout: PublicLayout, root: Path) -> Iterator[PublicClip]:
-    """The clips of a folder, in order of their names. Raises `BadInput` where something isn't as the layout has it."""
+#: Of sets that have all their splits in one file this one is read.
+_SPLIT = "train"
+
+
+def read_public(layout: PublicLayout, root: Path, split: str | None = None) -> Iterator[PublicClip]:
+    """The clips of a folder, in order of their names. `split`: of a set that has several in one file; default: train.
+
+    Raises `BadInput` where something isn't as the layout has it.
+    """
+    if split is not None and layout not in (PublicLayout.REFCOCOG, PublicLayout.REF_AVS):
+        raise BadInput(f"{layout} has a folder for each split: name that of {split}", code="bad_layout")
     try:
-        yield from _mevis(root, layout) if layout is not PublicLayout.REF_YOUTUBE_VOS else _ref_youtube_vos(root)
+        match layout:
+            case PublicLayout.MEVIS | PublicLayout.REVOS:
+                yield from _mevis(root, layout)
+            case PublicLayout.REF_YOUTUBE_VOS:
+                yield from _ref_youtube_vos(root)
+            case PublicLayout.REFCOCOG:
+                yield from read_refcocog(root, split or _SPLIT)
+            case PublicLayout.REF_AVS:
+                yield from read_ref_avs(root, split or _SPLIT)
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise BadInput(
             f"{root} can't be read as {layout}: {type(error).__name__} {error}", code="bad_layout"
@@ -55,7 +83,7 @@ def _mevis(root: Path, layout: PublicLayout) -> Iterator[PublicClip]:
             pictures,
             tuple(range(len(pictures))),
             tuple(
-                PublicExpression(one.text, tuple(_object(DEFAULT_LABEL, video.objects[k]) for k in one.targets))
+                PublicExpression(one.text, tuple(truth_object(DEFAULT_LABEL, video.objects[k]) for k in one.targets))
                 for one in video.expressions
             ),
         )
@@ -91,11 +119,6 @@ def _painted_clip(split: Path, name: str, video: Any, labels: Any) -> PublicClip
         number = int(one["obj_id"])
         masks = [encode_mask(painted[place] == number) if place in painted else None for place in range(len(frames))]
         label = labels.get(str(number), {}).get("category", DEFAULT_LABEL)
-        expressions.append(PublicExpression(one["exp"], (_object(label, masks),)))
+        expressions.append(PublicExpression(one["exp"], (truth_object(label, masks),)))
     pictures = tuple(split / "JPEGImages" / name / f"{frame}.jpg" for frame in frames)
     return PublicClip(name, pictures, tuple(sorted(painted)), tuple(expressions))
-
-
-def _object(label: str, found: Sequence[Mask | None]) -> TruthObject:
-    masks = {place: mask for place, mask in enumerate(found) if mask is not None and mask.area}
-    return TruthObject(label, {place: mask.box_xyxy_px for place, mask in masks.items()}, masks)

@@ -1,20 +1,25 @@
-"""A folder of JPEG pictures bound into one video file, each picture as it is: nothing is encoded anew."""
+"""A folder of JPEG pictures bound into one video file, each picture as it is, with its sound: nothing is encoded anew."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.container import InputContainer, OutputContainer
 from PIL import Image
 
 from backend.domain.errors import BadInput
 
 
-def bind_pictures(pictures: Sequence[Path], to: Path, fps: Fraction) -> None:
-    """Write a QuickTime file with one JPEG a frame; the same pictures are the same bytes. Raises `BadInput`."""
+def bind_pictures(pictures: Sequence[Path], to: Path, fps: Fraction, audio: Path | None = None) -> None:
+    """Write a QuickTime file with one JPEG a frame, and the sound of `audio`; the same files are the same bytes. Raises
+    `BadInput`."""
     size: tuple[int, int] | None = None
-    with av.open(str(to), "w", format="mov", options={"fflags": "+bitexact"}) as container:
+    with ExitStack() as opened:
+        container = opened.enter_context(av.open(str(to), "w", format="mov", options={"fflags": "+bitexact"}))
         stream = container.add_stream("mjpeg", rate=fps)
+        sound = _Sound(container, opened.enter_context(_opened(audio)), audio) if audio else None
         for place, path in enumerate(pictures):
             with Image.open(path, formats=["JPEG"]) as picture:
                 found = picture.size
@@ -28,3 +33,28 @@ def bind_pictures(pictures: Sequence[Path], to: Path, fps: Fraction) -> None:
             packet.pts = packet.dts = place
             packet.duration, packet.is_keyframe = 1, True
             container.mux(packet)
+        if sound is not None:
+            sound.copy()
+
+
+def _opened(audio: Path) -> InputContainer:
+    try:
+        return av.open(str(audio))
+    except av.error.FFmpegError as error:
+        raise BadInput(f"the sound {audio} can't be read: {error}") from error
+
+
+class _Sound:
+    """A sound file's packets, as they are, beside the pictures."""
+
+    def __init__(self, to: OutputContainer, source: InputContainer, path: Path) -> None:
+        if not source.streams.audio:
+            raise BadInput(f"there is no sound in {path}")
+        self._to, self._source = to, source
+        self._stream = to.add_stream_from_template(source.streams.audio[0])
+
+    def copy(self) -> None:
+        for packet in self._source.demux(audio=0):
+            if packet.dts is not None:
+                packet.stream = self._stream
+                self._to.mux(packet)

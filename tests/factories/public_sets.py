@@ -1,6 +1,9 @@
 """Small public sets, written by hand as their authors lay them out."""
 
+import csv
 import json
+import pickle
+import wave
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -64,6 +67,68 @@ def ref_youtube_vos(root: Path, painted: Sequence[int] = (0, 2, 3)) -> Path:
     expressions = root / "meta_expressions/train"
     expressions.mkdir(parents=True)
     (expressions / "meta_expressions.json").write_text(json.dumps({"videos": {"abc": told}}))
+    return root
+
+
+def refcocog(root: Path, splits: Sequence[str] = ("train", "train", "val"), refs: str = "refs(umd).p") -> Path:
+    """A picture for each of those splits, of which each has a square (of two polygons) with two expressions, and a
+    crowd in run lengths with one. Texts are bytes, as Python 2 wrote them."""
+    told, images, annotations = list[Any](), list[Any](), list[Any]()
+    pictures = root / "images/mscoco/images/train2014"
+    pictures.mkdir(parents=True)
+    for number, split in enumerate(splits):
+        name = f"COCO_train2014_{number:012d}.jpg"
+        made = np.random.default_rng(number).integers(0, 255, (HEIGHT, WIDTH + number, 3), np.uint8)
+        Image.fromarray(made).save(pictures / name)
+        images.append({"id": 70 + number, "file_name": name, "height": HEIGHT, "width": WIDTH + number})
+        halves = [[4, 2, 8, 2, 8, 10, 4, 10], [8, 2, 12, 2, 12, 10, 8, 10]]
+        crowd = {"size": [HEIGHT, WIDTH + number], "counts": [5, 10, HEIGHT * (WIDTH + number) - 15]}
+        for kind, segmentation in ((1, halves), (2, crowd)):
+            annotations.append(
+                {"id": 10 * number + kind, "image_id": 70 + number, "category_id": kind, "segmentation": segmentation}
+            )
+            texts = ["the left one", "a caf\u00e9 sign"] if kind == 1 else ["all of them"]
+            told.append(
+                {"ref_id": len(told), "ann_id": 10 * number + kind, "image_id": 70 + number, "category_id": kind,
+                 "split": split, "file_name": name.replace(".jpg", f"_{number}.jpg"),
+                 "sentences": [{"sent": text, "raw": text, "tokens": text.split()} for text in texts]}
+            )  # fmt: skip
+    folder = root / "refcocog"
+    folder.mkdir()
+    (folder / refs).write_bytes(pickle.dumps(told, protocol=2))
+    categories = [{"id": 1, "name": "sign"}, {"id": 2, "name": "person"}]
+    instances = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "instances.json").write_text(json.dumps(instances))
+    return root
+
+
+def ref_avs(root: Path) -> Path:
+    """One clip of the split train with two things, of which the second has no mask on its last frame, and one of test_n
+    with nothing."""
+    rows = [
+        ("-a_b_0_4000", "-a_b_0_4000_cat_1", "train", 0, "The object making a sound, first."),
+        ("-a_b_0_4000", "-a_b_0_4000_cat_2", "train", 0, "The left one"),
+        ("-a_b_0_4000", "-a_b_0_4000_hair-dryer_1", "train", 2, "The right one"),
+        ("-a_b_0_4000", "null_c--a_b_0_4000_null_1", "test_n", 0, "The dog"),
+    ]
+    root.mkdir(exist_ok=True)
+    with (root / "metadata.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("vid", "uid", "split", "fid", "exp"), *rows])
+    for seed, clip in enumerate(("-a_b_0_4000", "null_c--a_b_0_4000")):
+        media = root / "media" / clip
+        write_pictures(media / "frames", seed)
+        for place, name in enumerate(NAMES):
+            (media / "frames" / f"{name}.jpg").rename(media / "frames" / f"{place}.jpg")
+        with wave.open(str(media / "audio.wav"), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(16000)
+            file.writeframes(np.arange(FRAMES * 16000).astype("<i2").tobytes())
+    for fid, x in ((0, 4), (2, 20)):
+        folder = root / "gt_mask/-a_b_0_4000" / f"fid_{fid}"
+        folder.mkdir(parents=True)
+        for place in range(FRAMES if fid == 0 else FRAMES - 1):
+            Image.fromarray(pixels(place, x).astype(np.uint8) * 255).save(folder / f"{place:05d}.png")
     return root
 
 

@@ -29,6 +29,7 @@ from backend.domain.annotation import Box, VideoProbe
 from backend.domain.datasets import DatasetItem, Split
 from backend.domain.errors import BadInput, Conflict, NotFound
 from backend.domain.holdout import side_of
+from backend.domain.runs import Mode
 from backend.services import dataset_files, datasets, sources
 from backend.services.manifests import write_manifest
 from backend.services.selection import FreezeQuery
@@ -497,3 +498,22 @@ def test_a_public_set_is_a_data_set_that_others_go_on_from(
         "public:mevis/clip0", "public:mevis/clip1",
     }  # fmt: skip
     assert len(found) == 3
+
+
+@pytest.mark.parametrize(
+    ("layout", "mode", "frames", "split", "holds"),
+    [("refcocog", Mode.VOS, 1, None, 6), ("ref-avs", Mode.AVS, public_sets.FRAMES, None, 3), ("ref-avs", Mode.AVS, public_sets.FRAMES, "test_n", 1)],
+)  # fmt: skip
+def test_pictures_and_clips_that_sound_become_items(
+    container: Container, project: ReviewedProject, monkeypatch: pytest.MonkeyPatch, layout: str, mode: Mode,
+    frames: int, split: str | None, holds: int,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(command, "bootstrap", lambda: container)
+    root = {"refcocog": public_sets.refcocog, "ref-avs": public_sets.ref_avs}[layout](project.folder / "set")
+    words = ["import", layout, str(root), *(["--split", split] if split else []), "--json"]
+    made: dict[str, Any] = json.loads(CliRunner().invoke(command.app, words).stdout)
+    with container.transaction() as session:
+        found = items(container, repository.get(session, made["digest"]))
+    assert len(found) == holds
+    assert {(item.mode, item.frame_count, item.has_audio) for item in found} == {(mode, frames, mode is Mode.AVS)}
+    assert all(bool(item.objects) is (split is None) for item in found)
