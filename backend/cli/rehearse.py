@@ -38,8 +38,8 @@ _PROFILE = "shapeworld"
 def rehearse(
     nights: Annotated[int, typer.Option(min=1, help="How many.")] = 3,
     kind: Annotated[str, typer.Option(help="The kind of instruction that the base is weak on.")] = "direction",
-    clips: Annotated[int, typer.Option(min=2, help="That come in each day.")] = 80,
-    steps: Annotated[int, typer.Option(min=1, help="Of GRPO, each night.")] = 40,
+    clips: Annotated[int, typer.Option(min=2, help="That come in each day.")] = 100,
+    steps: Annotated[int, typer.Option(min=1, help="Of GRPO, each night.")] = 24,
     regression: Annotated[
         list[str] | None, typer.Option(help="Suites of the gate on which it must not be worse.")
     ] = None,

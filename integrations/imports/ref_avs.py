@@ -54,12 +54,14 @@ def _clip(root: Path, name: str, rows: Sequence[Mapping[str, str]]) -> PublicCli
     if not audio.exists():
         raise BadInput(f"clip {name!r} has no sound: {audio} is missing", code="bad_layout")
     painted = {row["fid"]: _painted(root, name, row, pictures) for row in rows}
+    # A clip's frames are known for all that is asked of it, or for nothing.
     known = sorted(set.intersection(*({n for n, mask in enumerate(one) if mask} for one in painted.values())))
     if not known:
         raise BadInput(f"clip {name!r} has no frame whose masks are known in {root / 'gt_mask'}", code="bad_layout")
     expressions = []
     for row in rows:
-        thing = truth_object(_thing(row), painted[row["fid"]])
+        masks = painted[row["fid"]]
+        thing = truth_object(_thing(row), [masks[n] if n in known else None for n in range(len(masks))])
         expressions.append(PublicExpression(row["exp"], (thing,) if thing.masks else ()))
     return PublicClip(name, pictures, tuple(known), tuple(expressions), Mode.AVS, audio)
 

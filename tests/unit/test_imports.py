@@ -105,6 +105,7 @@ def test_ref_avs_brings_its_sound(tmp_path: Path) -> None:
     first, left, right = clip.expressions
     assert (first.text, left.text) == ("The object making a sound, first.", "The left one")
     assert (first.objects[0].label, right.objects[0].label) == ("cat", "hair-dryer")
+    assert sorted(first.objects[0].masks) == sorted(right.objects[0].masks) == [0, 1, 2]
     for place in clip.mask_frames:
         assert (decode_mask(right.objects[0].masks[place]) == pixels(place, 20)).all()
     bind_pictures(clip.pictures, tmp_path / "one.mov", Fraction(1), clip.audio)

@@ -87,13 +87,13 @@ def test_a_clip_of_any_length_in_run_lengths(monkeypatch: pytest.MonkeyPatch) ->
 def test_dilation_reaches_what_lies_within_the_radius(seed: int, rows: int, columns: int, radius_px: int) -> None:
     draw = np.random.default_rng(seed)
     mask = draw.random((rows, columns)) < 0.003
-    grown = bits.dilated(bits.pack(mask[None]), radius_px)
+    grown = bits.dilated(bits.pack(mask[None], radius_px), radius_px)
     within = np.zeros((rows, columns), bool)
     y, x = np.mgrid[:rows, :columns]
     for row, column in np.argwhere(mask):
         within |= (y - row) ** 2 + (x - column) ** 2 <= radius_px**2
-    assert bits.count(grown & bits.pack(np.ones_like(mask)[None]))[0] == within.sum()
-    assert bits.count(grown & bits.pack(within[None]))[0] == within.sum()
+    assert bits.count(grown & bits.pack(np.ones_like(mask)[None], radius_px))[0] == within.sum()
+    assert bits.count(grown & bits.pack(within[None], radius_px))[0] == within.sum()
 
 
 @pytest.mark.parametrize("frames", [3, 4, 7, 60])

@@ -66,7 +66,7 @@ def frame_scores(predicted: NDArray[np.bool_], true: NDArray[np.bool_]) -> Frame
     j, f = [], []
     for start in range(0, len(true), block):
         part = slice(start, start + block), rows, columns
-        ours, theirs = bits.pack(predicted[part]), bits.pack(true[part])
+        ours, theirs = (bits.pack(masks[part], tolerance_px) for masks in (predicted, true))
         j.append(_ratio(bits.count(ours & theirs), bits.count(ours | theirs)))
         f.append(_boundary_f(bits.edges(ours, width), bits.edges(theirs, width), tolerance_px))
     return FrameScores(np.concatenate(j), np.concatenate(f))
