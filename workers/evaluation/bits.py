@@ -91,12 +91,9 @@ def _widen(bits: Bits, step_px: int, spare: Bits) -> None:
 def window(stacks: tuple[NDArray[Any], ...]) -> tuple[slice, slice]:
     """Rows and columns that hold every set pixel of the (T, R, C) stacks and one pixel more on each side, so that no
     boundary is cut; at least one pixel."""
+    used = np.logical_or.reduce([stack.any(axis=0) for stack in stacks])
     bounds = []
-    shape = stacks[0].shape[1:]
-    for axis, size in enumerate(shape):
-        used = np.zeros(size, bool)
-        for stack in stacks:
-            used |= stack.any(axis=(0, 2 - axis))
-        at = np.flatnonzero(used)
+    for axis, size in enumerate(used.shape):
+        at = np.flatnonzero(used.any(axis=1 - axis))
         bounds.append(slice(max(0, at[0] - 1), min(size, at[-1] + 2)) if at.size else slice(0, 1))
     return bounds[0], bounds[1]
