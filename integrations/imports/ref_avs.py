@@ -92,6 +92,6 @@ def _painted(root: Path, name: str, row: Mapping[str, str], pictures: Sequence[P
             continue
         mask = np.asarray(Image.open(path).convert("L")) > 0
         if mask.shape != (height, width):
-            raise BadInput(f"{path} is {mask.shape[1]}×{mask.shape[0]}, its picture {width}×{height}", code="bad_layout")
+            raise BadInput(f"{path} is {mask.shape[1]}×{mask.shape[0]}, its clip {width}×{height}", code="bad_layout")
         found.append(encode_mask(mask))
     return found

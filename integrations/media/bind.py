@@ -1,4 +1,4 @@
-"""A folder of JPEG pictures bound into one video file, each picture as it is, with its sound: nothing is encoded anew."""
+"""A folder of JPEG pictures bound into one video file with its sound, all as they are: nothing is encoded anew."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack

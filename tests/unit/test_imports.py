@@ -130,7 +130,7 @@ def test_what_is_wrong_in_ref_avs_is_told(tmp_path: Path) -> None:
 
     told("nothing of split 'test_s'; it has test_n, train", "test_s")
     Image.new("L", (5, 5)).save(root / "gt_mask/-a_b_0_4000/fid_2/00001.png")
-    told("00001.png is 5×5, its picture 40×30")
+    told("00001.png is 5×5, its clip 40×30")
     (root / "gt_mask/-a_b_0_4000/fid_2").rename(root / "fid_2")
     told("no frame whose masks are known")
     (clip / "audio.wav").write_bytes(b"no sound")
