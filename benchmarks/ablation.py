@@ -1,9 +1,9 @@
 """The paper's ablation in shape: `python -m benchmarks.ablation --out runs/ablation`.
 
 R_K, R_K + R_A, R_K + R_G and all three teach System 1 from one base, which is weak on one kind of instruction
-(`workers/rehearsal/weak.py`), for as many steps on the same clips; each is then measured as the gate measures: the whole
-pipeline on whole videos that nobody learned from. R_format is in all four. Prints a table beside the paper's figures
-(appendix C, Table 1), then one JSON line. What the folder holds already is not done again.
+(`workers/rehearsal/weak.py`), for as many steps on the same clips; each is then measured as the gate measures: the
+whole pipeline on whole videos that nobody learned from. R_format is in all four. Prints a table beside the paper's
+figures (appendix C, Table 1), then one JSON line. What the folder holds already is not done again.
 """
 
 import argparse

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from backend.settings import GuardSettings
+from workers.learning.deadline import Deadline
 from workers.learning.watch import Watch
 
 
@@ -61,7 +62,8 @@ def test_a_row_each_step_and_each_evaluation_and_what_a_kill_left_is_cut(tmp_pat
 
 
 def test_out_of_time_it_is_measured_once_more_and_ends(tmp_path: Path) -> None:
-    watching = Watch(tmp_path / "metrics.jsonl", GuardSettings(), 100, lambda: {"score": 0.5}, print, seconds_max=0)
+    over = Deadline(1e-9)
+    watching = Watch(tmp_path / "metrics.jsonl", GuardSettings(), 100, lambda: {"score": 0.5}, print, over)
     assert watching.on_step_end(None, state(1), going_on()).should_training_stop
     assert [row["step"] for row in watching.held_out] == [1]
 

@@ -40,18 +40,19 @@ def _answered(trainer: OmniGRPOTrainer, samples: list[Sample], judge: Judge) -> 
 
 def figures(found: Sequence[tuple[str, Judged]]) -> dict[str, Any]:
     """Means over all processes' samples: `score` is that of J&F, or of right descriptions where SAM2 wasn't asked or
-    didn't answer; None where neither is known."""
+    didn't answer; None where neither is known. `jf_n`: of so many samples; of the others no mask is known on the frames
+    that are shown, and those are the same ones each time."""
     everything: list[tuple[str, Judged]] = gather_object(list(found))
     judged = [one for _, one in everything]
     jf = [one.similarity.jf for one in judged if one.similarity is not None]
     right = [float(one.right) for one in judged if one.right is not None]
-    # Of some samples alone it would be another measure than the time before.
-    whole = len(jf) == len(judged)
-    score = _mean(jf) if whole else _mean(right) if not jf else None
+    # Of the samples alone for which SAM2 answered it would be another measure than the time before.
+    whole = all(one.answered for one in judged)
+    score = _mean(right) if not jf else _mean(jf) if whole else None
     by_kind = {kind: _mean([float(one.right) for k, one in everything if k == kind and one.right is not None])
                for kind in sorted({kind for kind, _ in everything})}  # fmt: skip
     return {
-        "score": score, "jf": _mean(jf) if whole else None, "right": _mean(right),
+        "score": score, "jf": _mean(jf) if whole else None, "jf_n": len(jf), "right": _mean(right),
         "format": _mean([one.reward.format for one in judged]),
         "keyframes": _mean([one.reward.keyframes for one in judged]),
         "chosen": _mean([float(one.moments) for one in judged]), "right_by_kind": by_kind, "n": len(judged),

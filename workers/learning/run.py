@@ -20,6 +20,7 @@ from backend.domain.errors import BadInput, Misconfigured
 from backend.profiles import ModelProfile
 from backend.settings import RewardSettings, TrainingSettings
 from workers.learning import held_out
+from workers.learning.deadline import Deadline
 from workers.learning.downstream import Follows
 from workers.learning.items import ItemSource, TrainingItem
 from workers.learning.judging import Judge
@@ -83,15 +84,15 @@ def train(
     processes.wait_for_everyone()
     begin = time.monotonic()
     judge = Judge(downstream, weights, settings.keyframes)
-    trainer, preparer = _trainer(profile, source, judge, folder, settings, processes)
+    deadline = None if settings.minutes_max is None else Deadline(60 * settings.minutes_max)
+    trainer, preparer = _trainer(profile, source, judge, folder, settings, processes, deadline)
     measuring = Judge(downstream, weights, settings.keyframes, masks=settings.held_out_masks)
 
     def evaluate() -> dict[str, Any]:
         share = held_out_items[: settings.held_out_items][processes.process_index :: processes.num_processes]
         return held_out.figures(held_out.measure(trainer, _one_by_one(preparer, share, settings.loaders), measuring))
 
-    seconds_max = None if settings.minutes_max is None else 60 * settings.minutes_max
-    watch = Watch(folder / "metrics.jsonl", settings.guards, settings.evaluate_every_steps, evaluate, say, seconds_max)
+    watch = Watch(folder / "metrics.jsonl", settings.guards, settings.evaluate_every_steps, evaluate, say, deadline)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(watch)
     last = _last_state(folder)
@@ -106,7 +107,7 @@ def train(
 
 def _trainer(
     profile: ModelProfile, source: ItemSource, judge: Judge, folder: Path, settings: TrainingSettings,
-    processes: PartialState,
+    processes: PartialState, deadline: Deadline | None,
 ) -> tuple[OmniGRPOTrainer, Preparer]:  # fmt: skip
     settings = settings.model_copy(update={"max_new_tokens": settings.max_new_tokens or profile.system1.max_new_tokens})
     args = grpo_config(
@@ -132,7 +133,7 @@ def _trainer(
         return ahead(preparer, source, [range(begin, begin + mine) for begin in begins], settings.loaders)
 
     processor = load_processor(profile.system1.weights)
-    return OmniGRPOTrainer(policy, processor, args, judge, settings, rounds, **adapters), preparer
+    return OmniGRPOTrainer(policy, processor, args, judge, settings, rounds, deadline, **adapters), preparer
 
 
 def _one_by_one(preparer: Preparer, items: Sequence[TrainingItem], loaders: int) -> Iterator[Sample]:

@@ -20,6 +20,7 @@ import torch
 
 from backend.domain.errors import Misconfigured
 from backend.settings import TrainingSettings
+from workers.learning.deadline import Annealing, Deadline
 from workers.learning.judging import Judge, Judged
 from workers.learning.libraries import (
     BaseModelOutputWithPooling,
@@ -96,16 +97,17 @@ def grpo_config(settings: TrainingSettings, folder: str, *, device: str, bf16: b
 
 
 class OmniGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # its base is Any
-    """`rounds(first)` yields, from that round on, the samples that this process has in each."""
+    """`rounds(first)` yields, from that round on, the samples that this process has in each. By `deadline` the
+    learning rate has come down."""
 
     def __init__(
         self, policy: Any, processor: Any, args: Any, judge: Judge, settings: TrainingSettings,
-        rounds: Callable[[int], Iterator[list[Sample]]], **options: Any,
+        rounds: Callable[[int], Iterator[list[Sample]]], deadline: Deadline | None = None, **options: Any,
     ) -> None:  # fmt: skip
         check_trl()
         for tower in (policy.visual, policy.audio_tower):
             tower.requires_grad_(False)
-        self._judge, self._settings, self._rounds_from = judge, settings, rounds
+        self._judge, self._settings, self._rounds_from, self._deadline = judge, settings, rounds, deadline
         self._rounds: Iterator[list[Sample]] | None = None
         self._rows: list[Sample] = []
         self._seen: dict[int, torch.Tensor] = {}
@@ -128,6 +130,14 @@ class OmniGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # its base is Any
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         pass
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        if self._deadline is None or self.lr_scheduler is not None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        share = Annealing(num_training_steps, self._settings.warmup_steps, self._deadline)
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, share)
+        self._created_lr_scheduler = True
+        return self.lr_scheduler
 
     # -- a round: prepare, sample, judge
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from backend.settings import GuardSettings
 from workers.learning import guards
+from workers.learning.deadline import Deadline
 from workers.learning.guards import Stop
-from workers.learning.libraries import TrainerCallback, broadcast_object_list
+from workers.learning.libraries import TrainerCallback
 
 #: Our name of each of TRL's figures.
 _NAMES = {
@@ -31,11 +32,11 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # its base is Any
 
     def __init__(
         self, path: Path, limits: GuardSettings, evaluate_every_steps: int, evaluate: Callable[[], dict[str, Any]],
-        say: Callable[[str], None], seconds_max: float | None = None,
+        say: Callable[[str], None], deadline: Deadline | None = None,
     ) -> None:  # fmt: skip
         self._path, self._limits, self._every = path, limits, evaluate_every_steps
         self._evaluate, self._say = evaluate, say
-        self._ends_at = None if seconds_max is None else time.monotonic() + seconds_max
+        self._deadline = deadline
         self.steps: list[dict[str, Any]] = []
         self.held_out: list[dict[str, Any]] = []
         self.stop: Stop | None = None
@@ -61,19 +62,11 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # its base is Any
             self._measure(state)
 
     def on_step_end(self, _: Any, state: Any, control: Any, **__: Any) -> Any:
-        out_of_time = self._is_out_of_time()
+        out_of_time = self._deadline is not None and self._deadline.share() >= 1
         control.should_training_stop |= out_of_time
         if out_of_time or state.global_step % self._every == 0 or state.global_step == state.max_steps:
             self._measure(state)
         return control
-
-    def _is_out_of_time(self) -> bool:
-        """By the first process's clock: all must stop after the same step."""
-        if self._ends_at is None:
-            return False
-        told = [time.monotonic() >= self._ends_at]
-        broadcast_object_list(told)
-        return told[0]
 
     def on_log(self, _: Any, state: Any, control: Any, logs: dict[str, Any], **__: Any) -> Any:
         if "loss" in logs:  # the summary at the end has none; an update of an older rollout has no reward

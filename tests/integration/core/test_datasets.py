@@ -502,8 +502,12 @@ def test_a_public_set_is_a_data_set_that_others_go_on_from(
 
 @pytest.mark.parametrize(
     ("layout", "mode", "frames", "split", "holds"),
-    [("refcocog", Mode.VOS, 1, None, 6), ("ref-avs", Mode.AVS, public_sets.FRAMES, None, 3), ("ref-avs", Mode.AVS, public_sets.FRAMES, "test_n", 1)],
-)  # fmt: skip
+    [
+        ("refcocog", Mode.VOS, 1, None, 6),
+        ("ref-avs", Mode.AVS, public_sets.FRAMES, None, 3),
+        ("ref-avs", Mode.AVS, public_sets.FRAMES, "test_n", 1),
+    ],
+)
 def test_pictures_and_clips_that_sound_become_items(
     container: Container, project: ReviewedProject, monkeypatch: pytest.MonkeyPatch, layout: str, mode: Mode,
     frames: int, split: str | None, holds: int,
