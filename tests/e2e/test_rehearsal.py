@@ -1,0 +1,54 @@
+"""`premask rehearse`: one small night of the learning loop, from clips in the bucket to the gate's verdict."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from integrations.local.state import StateDir
+from tests.conftest import ROOT, remove_refuge
+
+pytestmark = [pytest.mark.stack, pytest.mark.label_studio, pytest.mark.slow]
+
+CLIPS = 10
+SUITE = "shapeworld:validation:200000:200001:attribute"
+
+
+@pytest.mark.timeout(600)
+def test_a_night_that_learned_nothing_is_refused_and_everything_is_told(tmp_path: Path) -> None:
+    """One step from the base that is shipped changes nothing that the gate could see, so the champion goes on."""
+    state_dir = tmp_path / "state"
+    identity = StateDir(state_dir, well_known_ports=False).identity
+    command = [
+        sys.executable, "-m", "backend.cli.main", "rehearse", "--nights", "1", "--clips", str(CLIPS), "--steps", "1",
+        "--min-videos", "2", "--regression", SUITE, "--base", str(ROOT / "workers/shapeworld/checkpoints/system1"),
+        "--state-dir", str(state_dir), "--json",
+    ]  # fmt: skip
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=580, check=False
+        )
+    finally:
+        remove_refuge(identity)
+    assert done.returncode == 1, done.stderr[-2000:]
+    report = json.loads(done.stdout)
+    [night] = report["nights"]
+    assert (report["ok"], night["state"], night["promoted"]) == (False, "refused", False)
+    assert "the gate refused" in night["said"]
+    # All were reviewed, most left as they were, and what was corrected was counted.
+    assert (night["clips"], night["corrections"]) == (CLIPS, CLIPS)
+    assert CLIPS / 2 <= night["accepted"] <= CLIPS
+    assert (night["edits_per_task"] > 0) == (night["accepted"] < CLIPS)
+    # They were frozen, both sides, and learned from.
+    sides = night["items"]
+    assert sides["train"]["items"] + sides["holdout"]["items"] == CLIPS
+    assert len(night["dataset"]) == len(night["candidate"]) == len(night["verdict"]) == 64
+    assert night["steps"] == 1
+    # And measured, on what is new and on what must not get worse.
+    suites = {suite["role"]: suite for suite in night["held_out"]}
+    assert suites["fresh"]["all"]["difference"]["videos"] == sides["holdout"]["videos"]
+    assert suites["regression"]["name"] == SUITE
+    assert suites["fresh"]["all"]["champion_jf"] > 0.5
