@@ -53,9 +53,11 @@ def rehearse(
     state_dir: Annotated[Path, typer.Option(help="Data, logs and the weak base; a folder of its own.")] = Path(
         ".premask-rehearsal"
     ),
+    picture: Annotated[Path | None, typer.Option(help="A PNG to draw the nights into.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object at the end, nothing else.")] = False,
 ) -> None:
     """Nights of the learning loop in a row, on a base that is weak on purpose; status 1 unless each ended well."""
+    from workers.rehearsal.picture import draw
     from workers.shapeworld.world.queries import ASKED_KINDS, Kind
 
     if kind not in {str(one) for one in ASKED_KINDS} - {str(Kind.SOUND)}:
@@ -74,6 +76,8 @@ def rehearse(
         os.environ.update(started.environment)
         started.console.hush()
         report = await asyncio.to_thread(_rehearse, nights, kind, clips, steps, suites, shuffled, say)
+        if picture is not None:
+            draw(report, picture)
         typer.echo(json.dumps(report, ensure_ascii=False) if as_json else _table(report))
         return 0 if report["ok"] else 1
 

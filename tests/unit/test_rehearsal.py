@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from backend.domain.annotation import Mask
 from backend.domain.masks import encode_mask
@@ -13,6 +15,7 @@ from backend.ports import PublicationItem, PublicationPage, PublicationTrack
 from tests.factories import moving_square
 from workers.rehearsal.annotator import Shown, _track, agreement
 from workers.rehearsal.clips import of_night
+from workers.rehearsal.picture import draw
 from workers.shapeworld.world.queries import Kind
 from workers.shapeworld.world.splits import Split, split_of
 
@@ -75,3 +78,20 @@ def test_nights_have_clips_of_their_own_that_nobody_is_tested_on(tmp_path: Path)
     assert path.exists()
     assert len(truth) == len(nights[0][0].example.question.targets)
     assert of_night(1, 4, Kind.DIRECTION)[3].key == nights[0][3].key
+
+
+def night(number: int, state: str, gain: float) -> dict[str, Any]:
+    difference = {"mean": gain, "low": gain - 0.1, "high": gain + 0.1, "videos": 40}
+    fresh = {"champion_jf": 0.3, "candidate_jf": 0.3 + gain, "difference": difference}
+    return {
+        "night": number, "state": state, "promoted": state == "promoted", "clips": 100, "accepted": 40,
+        "edits_per_task": 2.0, "held_out": [{"role": "fresh", "all": fresh}] if state != "skipped" else [],
+    }  # fmt: skip
+
+
+def test_the_nights_are_drawn(tmp_path: Path) -> None:
+    path = tmp_path / "nights.png"
+    draw({"nights": [night(1, "promoted", 0.3), night(2, "refused", -0.05), night(3, "skipped", 0.0)]}, path)
+    with Image.open(path) as picture:
+        assert (picture.format, picture.width > picture.height > 200) == ("PNG", True)
+    assert path.stat().st_size < 100_000

@@ -1,0 +1,65 @@
+"""The nights of a rehearsal as a picture: what the gate measured each night, and what correcting took each day."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+_TAKEN, _REFUSED, _BEFORE, _INK, _FAINT = "#1a7f37", "#b42318", "#57606a", "#1f2328", "#d0d7de"
+_STYLE: dict[Any, Any] = {
+    "font.family": "sans-serif", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.edgecolor": _FAINT, "text.color": _INK, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK,
+}  # fmt: skip
+
+
+def draw(report: Mapping[str, Any], path: Path) -> None:
+    """Write a PNG of what `premask rehearse --json` told."""
+    nights = report["nights"]
+    with rc_context(_STYLE):
+        figure = Figure((8.6, 3.2), layout="constrained")
+        quality, work = figure.subplots(1, 2, width_ratios=[3, 2])
+        _quality(quality, nights)
+        _work(work, nights)
+        for axes in (quality, work):
+            axes.set_xlabel("night")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        figure.savefig(path, dpi=110)
+
+
+def _quality(axes: Axes, nights: Sequence[Mapping[str, Any]]) -> None:
+    """Champion and candidate on what each night held out; the bar is the interval of their difference, from the
+    champion."""
+    axes.set_title("J&F on the night's fresh videos", loc="left")
+    axes.set_ylim(0, 1)
+    for night in nights:
+        fresh = next((suite["all"] for suite in night["held_out"] if suite["role"] == "fresh"), None)
+        if fresh is None:
+            continue
+        at, before, after, gain = night["night"], fresh["champion_jf"], fresh["candidate_jf"], fresh["difference"]
+        color = _TAKEN if night["promoted"] else _REFUSED
+        axes.plot([at - 0.12], [before], "o", color=_BEFORE)
+        error = [[after - before - gain["low"]], [gain["high"] - (after - before)]]
+        axes.errorbar([at + 0.12], [after], error, fmt="o", color=color, capsize=3)
+        axes.annotate(
+            f"{gain['mean']:+.2f}\n{night['state']}", (at + 0.12, after), (8, -6), textcoords="offset points",
+            color=color,
+        )  # fmt: skip
+    axes.set_xlim(0.5, len(nights) + 0.7)
+
+
+def _work(axes: Axes, nights: Sequence[Mapping[str, Any]]) -> None:
+    axes.set_title("What correcting took", loc="left")
+    days = [night["night"] for night in nights]
+    axes.plot(days, [night["edits_per_task"] for night in nights], "o-", color=_INK)
+    axes.set_ylabel("edits a task")
+    axes.set_ylim(bottom=0)
+    for night in nights:
+        axes.annotate(
+            f"{night['accepted']} of {night['clips']}\nleft as they were", (night["night"], night["edits_per_task"]),
+            (4, 6), textcoords="offset points", color=_BEFORE, fontsize=8,
+        )  # fmt: skip
+    axes.margins(x=0.25, y=0.25)
