@@ -42,6 +42,7 @@ def _quality(axes: Axes, nights: Sequence[Mapping[str, Any]]) -> None:
         at, before, after, gain = night["night"], fresh["champion_jf"], fresh["candidate_jf"], fresh["difference"]
         color = _TAKEN if night["promoted"] else _REFUSED
         axes.plot([at - 0.12], [before], "o", color=_BEFORE)
+        axes.annotate("champion", (at - 0.12, before), (-7, -4), textcoords="offset points", color=_BEFORE, ha="right")
         error = [[after - before - gain["low"]], [gain["high"] - (after - before)]]
         axes.errorbar([at + 0.12], [after], error, fmt="o", color=color, capsize=3)
         axes.annotate(
@@ -52,14 +53,11 @@ def _quality(axes: Axes, nights: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _work(axes: Axes, nights: Sequence[Mapping[str, Any]]) -> None:
-    axes.set_title("What correcting took", loc="left")
-    days = [night["night"] for night in nights]
-    axes.plot(days, [night["edits_per_task"] for night in nights], "o-", color=_INK)
-    axes.set_ylabel("edits a task")
-    axes.set_ylim(bottom=0)
+    axes.set_title("What correcting took before it", loc="left")
+    days, edits = ([night[name] for night in nights] for name in ("night", "edits_per_task"))
+    axes.bar(days, edits, width=0.5, color=_FAINT)
     for night in nights:
-        axes.annotate(
-            f"{night['accepted']} of {night['clips']}\nleft as they were", (night["night"], night["edits_per_task"]),
-            (4, 6), textcoords="offset points", color=_BEFORE, fontsize=8,
-        )  # fmt: skip
-    axes.margins(x=0.25, y=0.25)
+        told = f"{night['edits_per_task']:.2f}\n{night['accepted']} of {night['clips']}\nleft as is"
+        axes.annotate(told, (night["night"], night["edits_per_task"]), (0, 3), textcoords="offset points", ha="center")
+    axes.set_ylabel("edits a task")
+    axes.set_ylim(0, 1.4 * max(edits) or 1)
