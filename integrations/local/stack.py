@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from backend.db.migrate import upgrade
 from backend.db.session import make_engine
 from backend.domain.errors import ServiceUnavailable
-from backend.settings import DatabaseSettings
+from backend.settings import DatabaseSettings, Settings
 from integrations.local import app, label_studio, postgres, seaweedfs, valkey
 from integrations.local.console import Console
 from integrations.local.ports import LOOPBACK
@@ -172,6 +172,8 @@ class Stack:
             "PREMASK__API__HOST": LOOPBACK,
             "PREMASK__API__PORT": str(self.state.port("api", 8000)),
             "PREMASK__LOCAL__STATE_DIR": str(self.state.path),
+            # Elsewhere two stacks of a machine would take each other's retrainings for their own: both count from 1.
+            "PREMASK__RETRAINING__DIR": str(Settings().retraining.dir or self.state.path / "retrainings"),
             "PREMASK__INTERACTIVE__SERVICE_URL": f"http://{LOOPBACK}:{self.state.port('masks', 8020)}",
             "PREMASK__INTERACTIVE__SERVICE_TOKEN": self.state.secret("masks"),
         }
