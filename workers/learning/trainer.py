@@ -132,7 +132,9 @@ class OmniGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # its base is Any
         pass
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        if self._deadline is None or self.lr_scheduler is not None:
+        # Read so, because transformers doesn't say what it is.
+        given: Any = getattr(self, "lr_scheduler", None)
+        if self._deadline is None or given is not None:
             return super().create_scheduler(num_training_steps, optimizer)
         share = Annealing(num_training_steps, self._settings.warmup_steps, self._deadline)
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, share)
