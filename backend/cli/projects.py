@@ -36,7 +36,9 @@ def create(
     label: Annotated[
         list[str] | None, typer.Option(help="Offered in Label Studio; may be given more than once.")
     ] = None,
-    priority: int = 0,
+    priority: Annotated[
+        int, typer.Option(min=-1000, max=1000, help="What projects of a higher one ask is answered before all else.")
+    ] = 0,
     interactive: Annotated[
         bool, typer.Option("--interactive", help="Labelers get masks for what they click on keyframe pages.")
     ] = False,
@@ -132,10 +134,16 @@ def set_up(
         float | None,
         typer.Option(min=0, help="Show longer videos in windows of at most so many seconds, a task each; 0: in one."),
     ] = None,
+    priority: Annotated[
+        int | None,
+        typer.Option(min=-1000, max=1000, help="What projects of a higher one ask is answered before all else."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Change a project's settings; what is not named stays."""
-    chosen = {"show_corrected": show_corrected, "control_share": control_share, "window_s": window_s}
+    chosen = {
+        "show_corrected": show_corrected, "control_share": control_share, "window_s": window_s, "priority": priority,
+    }  # fmt: skip
     container = bootstrap()
     if interactive is not None:
         projects.set_interactive(container.transaction, container.labeling_tool, name, interactive)

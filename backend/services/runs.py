@@ -92,10 +92,11 @@ def claim_next(
 ) -> Claim | None:  # fmt: skip
     """Take the run that comes best now: each message asks for one run to be carried out, and mostly it is this.
 
-    First comes a waiting run on the video that the worker has at hand (`worked_on`: that video and the digest of the
-    model version), because several instructions on one video share most of the work. Of a video that another worker is
-    at, the runs are left to it while there are others. Where the one asked for was taken so, by a message that asked
-    for another, that other one's turn is now. None: nothing waits.
+    What is asked by projects of the highest `priority` goes before all else. Among equals comes first a waiting run
+    on the video that the worker has at hand (`worked_on`: that video and the digest of the model version), because
+    several instructions on one video share most of the work. Of a video that another worker is at, the runs are
+    left to it while there are others. Where the one asked for was taken so, by a message that asked for another,
+    that other one's turn is now. None: nothing waits.
     """
     for run_id in _by_rank(session, asked_id, worked_on):
         if (taken := claim(session, run_id, worker, settings)) is not None:
@@ -104,10 +105,15 @@ def claim_next(
 
 
 def _by_rank(session: Session, asked_id: int, worked_on: tuple[ObjectVersion, str] | None) -> Iterator[int]:
-    if worked_on is not None and (sibling := repository.ready_on_video(session, *worked_on)) is not None:
+    highest = repository.highest_waiting(session)
+    if worked_on is not None and (sibling := repository.ready_on_video(session, *worked_on, highest)) is not None:
         yield sibling
-    if repository.is_worked_on_elsewhere(session, asked_id) and (other := repository.ready(session)) is not None:
-        yield other
+    may_wait = highest is not None and repository.priority_of(session, asked_id) != highest
+    if may_wait or repository.is_worked_on_elsewhere(session, asked_id):
+        if (other := repository.ready(session, highest)) is not None:
+            yield other
+        if may_wait and (other := repository.ready(session, highest, anywhere=True)) is not None:
+            yield other
     yield asked_id
     if (other := repository.ready(session)) is not None:
         yield other

@@ -33,7 +33,7 @@ class ProjectIn(BaseModel):
     sources: list[SourceIn] = []
     instructions: list[InstructionIn] = []
     labels: list[str] = Field([], description="the labels offered in the labeling tool; empty: `object`")
-    priority: int = Field(0, ge=-1000, le=1000)
+    priority: int = Field(0, ge=-1000, le=1000, description="what projects of a higher one ask goes before all else")
     interactive: bool = Field(False, description="labelers get masks for what they click on keyframe pages")
 
 
@@ -43,6 +43,7 @@ class ProjectChange(BaseModel):
     show_corrected: bool | None = Field(
         None, description="send what corrections make of a result as a fresh prediction"
     )
+    priority: int | None = Field(None, ge=-1000, le=1000)
     control_share: float | None = Field(None, ge=0, le=1, description="share of new tasks without a pre-annotation")
     interactive: bool | None = Field(None, description="labelers get masks for what they click on keyframe pages")
     window_s: float | None = Field(

@@ -117,8 +117,27 @@ def lock_owned(session: Session, run_id: int, fence: int) -> Run | None:
     )
 
 
-def ready_on_video(session: Session, version: ObjectVersion, model_digest: str) -> int | None:
-    """The id of the oldest run on that video, by that model version, that waits and may begin now; it is locked."""
+def priority_of(session: Session, run_id: int) -> int | None:
+    """Of the run's project; None: there is no such run."""
+    query = select(Project.priority).join(Instruction, Instruction.project_id == Project.id)
+    return session.scalar(query.join(Run, Run.instruction_id == Instruction.id).where(Run.id == run_id))
+
+
+def highest_waiting(session: Session) -> int | None:
+    """The highest priority of a project of which a run waits that may begin now; None where all projects have the same:
+    then nothing need be compared."""
+    low, high = session.execute(select(func.min(Project.priority), func.max(Project.priority))).one()
+    if low == high:
+        return None
+    waits = exists().where(Instruction.project_id == Project.id, Run.instruction_id == Instruction.id, *_may_begin())
+    return session.scalar(select(Project.priority).where(waits).order_by(Project.priority.desc()).limit(1))
+
+
+def ready_on_video(
+    session: Session, version: ObjectVersion, model_digest: str, priority: int | None = None
+) -> int | None:
+    """The id of the oldest run on that video, by that model version, that waits and may begin now; it is locked.
+    `priority`: only of projects of that one."""
     on_it = (
         Run.video_id.in_(
             select(Video.id).where(
@@ -127,13 +146,13 @@ def ready_on_video(session: Session, version: ObjectVersion, model_digest: str) 
         ),
         Run.model_version_id.in_(select(ModelVersion.id).where(ModelVersion.digest == model_digest)),
     )
-    return session.scalar(_ready(*on_it))
+    return session.scalar(_ready(priority, *on_it))
 
 
-def ready(session: Session, *, anywhere: bool = False) -> int | None:
+def ready(session: Session, priority: int | None = None, *, anywhere: bool = False) -> int | None:
     """The id of the oldest run that waits and may begin now, on a video that no worker is at, or `anywhere`; it is
-    locked."""
-    return session.scalar(_ready() if anywhere else _ready(~_at_work_on(Run.video_id)))
+    locked. `priority`: only of projects of that one."""
+    return session.scalar(_ready(priority) if anywhere else _ready(priority, ~_at_work_on(Run.video_id)))
 
 
 def is_worked_on_elsewhere(session: Session, run_id: int) -> bool:
@@ -151,16 +170,21 @@ def _at_work_on(video_id: Any) -> Any:
     )
 
 
-def _ready(*conditions: Any) -> Select[int]:
-    now = func.clock_timestamp()
+def _may_begin() -> tuple[Any, ...]:
+    return (
+        Run.status == RunStatus.QUEUED,
+        func.coalesce(Run.dispatched_at, Run.queued_at) <= func.clock_timestamp(),
+        exists().where(Video.id == Run.video_id, Video.probe_status == "ok"),
+    )
+
+
+def _ready(priority: int | None, *conditions: Any) -> Select[int]:
+    if priority is not None:
+        of_project = exists().where(Instruction.project_id == Project.id, Project.priority == priority)
+        conditions = (*conditions, of_project.where(Instruction.id == Run.instruction_id))
     return (
         select(Run.id)
-        .where(
-            Run.status == RunStatus.QUEUED,
-            func.coalesce(Run.dispatched_at, Run.queued_at) <= now,
-            exists().where(Video.id == Run.video_id, Video.probe_status == "ok"),
-            *conditions,
-        )
+        .where(*_may_begin(), *conditions)
         .order_by(Run.queued_at, Run.id)
         .limit(1)
         .with_for_update(skip_locked=True)

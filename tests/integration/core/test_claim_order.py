@@ -8,9 +8,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from backend.bootstrap import Container
+from backend.db.tables import Instruction, Run
 from backend.domain.errors import ObjectGone
 from backend.ports import ObjectVersion
 from backend.services import renditions, runs, videos
@@ -86,6 +87,30 @@ def test_a_video_that_another_worker_is_at_is_left_to_it_while_there_are_others(
     assert [claim and claim.run_id for claim in taken] == [
         waiting[A][0], waiting[B][0], waiting[C][0], waiting[A][1],
     ]  # fmt: skip
+
+
+def test_a_project_of_higher_priority_goes_before_all_else(container: Container, waiting: dict[str, list[int]]) -> None:
+    """Also before the next instruction on the video at hand, and whichever run a message asks for; then the others."""
+    first = take(container, waiting[A][0])
+    assert first is not None
+    core.make_project(container, "urgent", "the knife", priority=5)
+    with container.transaction() as session:
+        urgent = list(
+            session.scalars(
+                select(Run.id).join(Instruction, Instruction.id == Run.instruction_id)
+                .where(Instruction.text == "the knife").order_by(Run.id)
+            )
+        )  # fmt: skip
+    if not urgent:
+        for key in (A, B):
+            urgent += core.take_in(container, core.version(key)).run_ids
+    assert len(urgent) == 2
+    end(container, first)
+    taken = [take(container, waiting[C][0], f"w{n}", at=first) for n in range(len(urgent) + 1)]
+    assert [claim and claim.run_id for claim in taken] == [*urgent, waiting[A][1]]
+    execute(container, "UPDATE projects SET priority = -1 WHERE name = 'urgent'")
+    assert (after := take(container, waiting[C][0])) is not None
+    assert after.run_id == waiting[C][0]
 
 
 def test_what_may_not_begin_yet_is_not_taken(container: Container, waiting: dict[str, list[int]]) -> None:
