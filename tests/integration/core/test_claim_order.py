@@ -101,10 +101,7 @@ def test_a_project_of_higher_priority_goes_before_all_else(container: Container,
                 .where(Instruction.text == "the knife").order_by(Run.id)
             )
         )  # fmt: skip
-    if not urgent:
-        for key in (A, B):
-            urgent += core.take_in(container, core.version(key)).run_ids
-    assert len(urgent) == 2
+    assert len(urgent) == 3
     end(container, first)
     taken = [take(container, waiting[C][0], f"w{n}", at=first) for n in range(len(urgent) + 1)]
     assert [claim and claim.run_id for claim in taken] == [*urgent, waiting[A][1]]
