@@ -101,11 +101,16 @@ class ServerProfile(_Part):
 _HOW_TO_REACH = {"base_url", "api_key_env", "timeout_s", "retries", "max_in_flight"}
 
 
+#: How attention is computed: by torch, or by the package flash-attn, which wants a CUDA device and 16 bits.
+Attention = Literal["sdpa", "flash_attention_2"]
+
+
 class System1Profile(_Part):
     weights: Weights
     #: None: the weights are loaded into this process.
     server: ServerProfile | None = None
     dtype: Literal["float32", "bfloat16"]
+    attention: Attention = "sdpa"
     prompts: str = Field(description="template folder, relative to the repository")
     max_frames: int = Field(description="frames shown per clip; the paper: 24")
     #: Pixels a frame at most, after the smart resize; the paper: 128 * 28 * 28.
@@ -126,6 +131,7 @@ class System2Profile(_Part):
     #: None: weights of its own are loaded into this process.
     server: ServerProfile | None = None
     dtype: Literal["float32", "bfloat16"]
+    attention: Attention = "sdpa"
     prompts: str
     #: Pixels a keyframe; the paper: 900 * 28 * 28.
     max_pixels: int
@@ -202,6 +208,9 @@ class ModelProfile(_Part):
         for system in (settings["system1"], settings["system2"]):
             # Without a server there must be no trace of one: versions from before there were servers stay what they
             # are.
+            # The like for the attention that was the only one.
+            if system["attention"] == "sdpa":
+                del system["attention"]
             if (server := system.pop("server")) is not None:
                 system["server"] = {name: value for name, value in server.items() if name not in _HOW_TO_REACH}
         sha = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())

@@ -22,7 +22,7 @@ def thinkers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
     """The weights, dtypes and devices of the models that would be loaded into this process."""
     made: list[tuple[str, str, str]] = []
     monkeypatch.setattr(
-        loading, "Thinker", lambda weights, dtype, device: made.append((weights.name, dtype, device)) or object()
+        loading, "Thinker", lambda weights, dtype, device, _: made.append((weights.name, dtype, device)) or object()
     )
     return made
 

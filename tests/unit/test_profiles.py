@@ -130,6 +130,7 @@ def test_versions_from_before_there_were_servers_are_the_same_still() -> None:
     profile = load_profile("omni-r1-7b")
     settings = profile.model_dump(mode="json", exclude={"name", "summary", "device", "cpu_threads"})
     del settings["system1"]["server"], settings["system2"]["server"], settings["segmenter"]["clicks_as"]
+    del settings["system1"]["attention"], settings["system2"]["attention"]
     sha = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for weights in (profile.system1.weights, profile.system1.weights, profile.segmenter.weights):
         sha.update(weights.digest().encode())
@@ -154,3 +155,14 @@ def test_a_wrong_server_is_said_without_its_secrets(tmp_path: Path, wrong: str, 
     with pytest.raises(Misconfigured, match=said) as error:
         with_server(tmp_path, wrong)
     assert "sesame" not in str(error.value)
+
+
+def test_another_attention_is_another_version(tmp_path: Path) -> None:
+    text, path = (PROFILES_DIR / "omni-r1-7b.toml").read_text(), tmp_path / "flash.toml"
+    path.write_text(text.replace("[system1]", '[system1]\nattention = "flash_attention_2"', 1))
+    flash = load_profile(str(path))
+    assert (flash.system1.attention, flash.system2.attention) == ("flash_attention_2", "sdpa")
+    assert flash.digest != load_profile("omni-r1-7b").digest
+    path.write_text(text.replace("[system1]", '[system1]\nattention = "eager"', 1))
+    with pytest.raises(Misconfigured, match=r"system1\.attention"):
+        load_profile(str(path))

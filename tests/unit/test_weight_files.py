@@ -11,6 +11,7 @@ import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
+from transformers.utils import is_flash_attn_2_available
 
 from backend.domain.errors import Misconfigured
 from backend.profiles import REPOSITORY_ROOT, Weights, load_profile
@@ -133,6 +134,12 @@ def test_weights_of_the_hub_are_those_of_the_revision(sharded: Path, monkeypatch
     monkeypatch.setattr("huggingface_hub.snapshot_download", away)
     with pytest.raises(Misconfigured, match="a/thinker at 0123abc is not in the local cache"):
         load_model(hub, "float32")
+
+
+@pytest.mark.skipif(is_flash_attn_2_available(), reason="it is installed here")
+def test_an_attention_that_is_not_installed_is_told() -> None:
+    with pytest.raises(Misconfigured, match="attention = 'flash_attention_2' can't be had here"):
+        load_model(weights_at(SMALL), "float32", "flash_attention_2")
 
 
 def test_a_segmenter_of_another_size_is_named(tmp_path: Path) -> None:

@@ -126,3 +126,24 @@ def test_towers_results_are_kept_within_their_bytes(thinker: Thinker) -> None:
             thinker.model(**asked(thinker, seed))
             assert memory._bytes == sum(kept.nbytes for kept in memory._kept.values()) <= room
     assert 0 < len(memory._kept) < 10
+
+
+def test_the_confidence_is_that_of_the_logits_kept_to_the_end(thinker: Thinker) -> None:
+    """Of a batch whose rows end at different lengths."""
+    random = np.random.default_rng(0)
+    prompts = []
+    for words in ("the red circle", "what leaves the picture on the left?"):
+        content = tuple({"type": kind, kind: words} for kind in ("text", "video"))
+        prompts.append(Prompt(content, video=random.integers(0, 255, (4, 96, 96, 3), np.uint8)))
+    found = thinker.generate(prompts, min_pixels=9216, max_pixels=9216, max_new_tokens=200, fps=4.0)
+    batch = thinker._encode(prompts, 9216, 9216, 4.0)
+    plain: Any = thinker.model.generate(
+        **batch, max_new_tokens=200, do_sample=False, return_dict_in_generate=True, output_logits=True
+    )
+    written = plain.sequences[:, batch["input_ids"].shape[1] :]
+    of_each = torch.stack(plain.logits, 1).log_softmax(-1).gather(-1, written[..., None])[..., 0]
+    for row, completion in enumerate(found):
+        real = written[row] != thinker.processor.tokenizer.pad_token_id
+        assert completion.confidence == pytest.approx(float(of_each[row][real].mean().exp()), rel=1e-5)
+        assert completion.text == thinker.processor.tokenizer.decode(written[row], skip_special_tokens=True)
+    assert len({int((row != thinker.processor.tokenizer.pad_token_id).sum()) for row in written}) == 2

@@ -12,11 +12,11 @@ def load_engines(profile: ModelProfile) -> tuple[Engine, Engine]:
     Raises `Misconfigured` if weights, or a server's key, are not where the profile says.
     """
     one, two = profile.system1, profile.system2
-    engine1 = _engine(one.weights, one.server, one.dtype, profile.device)
+    engine1 = _engine(one.weights, one.server, one.dtype, profile.device, one.attention)
     if two.weights is None:
         return engine1, engine1
-    return engine1, _engine(two.weights, two.server, two.dtype, profile.device)
+    return engine1, _engine(two.weights, two.server, two.dtype, profile.device, two.attention)
 
 
-def _engine(weights: Weights, server: ServerProfile | None, dtype: str, device: str) -> Engine:
-    return Thinker(weights, dtype, device) if server is None else OpenAIEngine(server)
+def _engine(weights: Weights, server: ServerProfile | None, dtype: str, device: str, attention: str) -> Engine:
+    return Thinker(weights, dtype, device, attention) if server is None else OpenAIEngine(server)
