@@ -32,6 +32,8 @@ _ENVIRONMENT = {
     "PREMASK__GATE__LATENCY_RATIO": "5",
 }
 _PROFILE = "shapeworld"
+#: So many seeds of seven kinds that one clip is less than `gate.epsilon`: of a few, one that is lost refuses a night.
+_REGRESSION = "shapeworld:validation:200000:200015"
 
 
 @app.command()
@@ -69,7 +71,7 @@ def rehearse(
     profile = _profile(state_dir, kind, base, say)
     os.environ.update(_ENVIRONMENT, PREMASK__MODEL__PROFILE=str(profile), PREMASK__GATE__MIN_VIDEOS=str(min_videos))
     others = [one for one in ASKED_KINDS if one not in (kind, Kind.SOUND)]
-    suites = tuple(regression or (f"shapeworld:validation:200000:200002:{','.join(others)}",))
+    suites = tuple(regression or (f"{_REGRESSION}:{','.join(others)}",))
     stack = Stack(state_dir, quiet=as_json, label_studio_venv=Settings().local.label_studio_venv)
 
     async def work(started: Stack) -> int:
