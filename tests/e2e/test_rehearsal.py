@@ -39,7 +39,7 @@ def test_a_night_that_learned_nothing_is_refused_and_everything_is_told(tmp_path
     assert (report["ok"], night["state"], night["promoted"]) == (False, "refused", False)
     assert "the gate refused" in night["said"]
     # All were reviewed, most left as they were, and what was corrected was counted.
-    assert (night["clips"], night["corrections"]) == (CLIPS, CLIPS)
+    assert (night["clips"], night["corrections"]) == (CLIPS, CLIPS - night["accepted"])
     assert CLIPS / 2 <= night["accepted"] <= CLIPS
     assert (night["edits_per_task"] > 0) == (night["accepted"] < CLIPS)
     # They were frozen, both sides, and learned from.
@@ -49,6 +49,8 @@ def test_a_night_that_learned_nothing_is_refused_and_everything_is_told(tmp_path
     assert night["steps"] == 1
     # And measured, on what is new and on what must not get worse.
     suites = {suite["role"]: suite for suite in night["held_out"]}
-    assert suites["fresh"]["all"]["difference"]["videos"] == sides["holdout"]["videos"]
-    assert suites["regression"]["name"] == SUITE
-    assert suites["fresh"]["all"]["champion_jf"] > 0.5
+    # A video of which no mask is known isn't scored.
+    assert 2 <= suites["fresh"]["all"]["difference"]["videos"] <= sides["holdout"]["videos"]
+    assert suites["fresh"]["all"]["difference"]["low"] <= 0
+    assert suites["regression"]["suite"] == SUITE
+    assert suites["regression"]["all"]["champion_jf"] > 0.5
