@@ -114,7 +114,7 @@ def test_dataset_json_says_what_was_asked_and_what_came_of_it(container: Contain
     assert (told["digest"], told["parent"], told["seed"], told["origin"]) == (dataset.digest, None, 7, "reviews")
     assert FreezeQuery.model_validate(told["query"]) == FreezeQuery(projects=("cups",), seed=7)
     assert told["counts"]["train"] == {
-        "items": 1, "fresh": 1, "vos": 1, "avs": 0, "videos": 1, "objects": 1, "empty": 0,
+        "items": 1, "fresh": 1, "vos": 1, "avs": 0, "aid": 0, "videos": 1, "objects": 1, "empty": 0,
     }  # fmt: skip
     assert told["code_version"]
 

@@ -73,7 +73,7 @@ def test_pycocotools_decodes_the_masks_and_they_lie_on_the_target(
 ) -> None:
     result, _ = output
     [track] = result["tracks"]
-    assert set(track) == {"index", "label", "score", "masks"}
+    assert set(track) == {"index", "label", "score", "masks", "boxes"}
     ious = []
     for frame_index, mask in track["masks"].items():
         assert mask["size"] == [384, 384]

@@ -152,7 +152,7 @@ def test_frames_of_a_clip_are_the_same_whether_it_fits_or_not(pipeline: OmniPipe
     from integrations.media.probe import probe_video
 
     probe = probe_video(sample.path)
-    sampling = pipeline._sampling(probe)
+    sampling = pipeline._sampling(probe, Mode.VOS)
     found = []
     for room in (0, 2**30):
         with Clip.open(Path(sample.path), probe, pipeline.segmenter.size_px, None, room) as clip:
