@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from backend.api.errors import Unauthorized
 from backend.bootstrap import Container
-from backend.domain.errors import BadInput
+from backend.domain.errors import BadInput, InvalidEvent
 
 
 def get_container(request: Request) -> Container:
@@ -37,6 +37,17 @@ def bears(request: Request, secret: SecretStr) -> bool:
     """Whether the request carries the secret, compared in constant time."""
     given = request.headers.get("authorization", "")
     return hmac.compare_digest(given.encode(), f"Bearer {secret.get_secret_value()}".encode())
+
+
+async def raw_body(request: Request, max_bytes: int, what: str) -> bytes:
+    """The body as it came: what it is, its sender's content type doesn't reliably say (SNS: text/plain). Raises
+    `InvalidEvent` once it has more than `max_bytes`; `what` it is said to be."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > max_bytes:
+            raise InvalidEvent(f"{what} has {max_bytes} bytes at most")
+    return bytes(body)
 
 
 def require_api_key(request: Request, container: TheContainer) -> None:

@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, SecretStr
 
-from backend.api.deps import TheContainer, bears
+from backend.api.deps import TheContainer, bears, raw_body
 from backend.api.errors import Unauthorized
 from backend.db.session import session_scope
-from backend.domain.errors import InvalidEvent, ObjectGone
+from backend.domain.errors import ObjectGone
 from backend.ports import ObjectVersion
 from backend.services import outbox
 from backend.services.ingest import ingest, reason_to_ignore
@@ -29,17 +29,11 @@ class EventsTaken(BaseModel):
 MAX_BODY_BYTES = 4 << 20
 
 
-async def raw_body(request: Request) -> bytes:
-    """The body as it came: what it is, its sender's content type doesn't reliably say (SNS: text/plain)."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise InvalidEvent(f"an event has {MAX_BODY_BYTES} bytes at most")
-    return bytes(body)
+async def event_body(request: Request) -> bytes:
+    return await raw_body(request, MAX_BODY_BYTES, "an event")
 
 
-RawBody = Annotated[bytes, Depends(raw_body)]
+RawBody = Annotated[bytes, Depends(event_body)]
 
 
 def _require(request: Request, token: SecretStr | None, what: str) -> None:

@@ -14,11 +14,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 
-from backend.api.deps import TheContainer
+from backend.api.deps import TheContainer, raw_body
 from backend.api.errors import Unauthorized
 from backend.bootstrap import Container
 from backend.db.session import session_scope
-from backend.domain.errors import InvalidEvent, Misconfigured, ServiceUnavailable
+from backend.domain.errors import Misconfigured, ServiceUnavailable
 from backend.ports import SuggestedMask
 from backend.services import interactive, outbox
 from integrations.label_studio.ml_backend import USER
@@ -44,16 +44,11 @@ def require_password(request: Request, container: TheContainer) -> None:
         raise Unauthorized("this needs the ML backend's user and password (basic auth)")
 
 
-async def raw_body(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise InvalidEvent(f"a request for masks has {MAX_BODY_BYTES} bytes at most")
-    return bytes(body)
+async def question_body(request: Request) -> bytes:
+    return await raw_body(request, MAX_BODY_BYTES, "a request for masks")
 
 
-RawBody = Annotated[bytes, Depends(raw_body)]
+RawBody = Annotated[bytes, Depends(question_body)]
 router = APIRouter(prefix="/interactive", tags=["interactive"], dependencies=[Depends(require_password)])
 
 
