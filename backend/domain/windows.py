@@ -33,6 +33,12 @@ def window_from(first_frame: int | None, frame_count: int | None) -> Window | No
     return None if first_frame is None or frame_count is None else Window(first_frame, frame_count)
 
 
+def stored_as(window: Window | None) -> dict[str, int | None]:
+    """Those two fields, by name."""
+    first, count = (None, None) if window is None else (window.first_frame, window.frame_count)
+    return {"window_first_frame": first, "window_frame_count": count}
+
+
 def windows_of(clock: FrameClock, longest_s: float) -> tuple[Window, ...]:
     """As few parts of about the same time as there must be for none to be longer than `longest_s` (but for one frame);
     none at all for a video that is no longer. The same for the same video, whenever it is asked. A frame that is shown

@@ -85,6 +85,14 @@ def dispatch_poll(session: Session, project_id: int) -> None:
     enqueue(session, POLL_TASK, IO_QUEUE, {"project_id": project_id})
 
 
+def dispatch_changes(session: Session, project_id: int, task_ids: Sequence[int]) -> None:
+    """Have the tasks of the labeling tool's project read that a hint names; where it names none, have it asked."""
+    for task_id in task_ids:
+        dispatch_collection(session, project_id, task_id)
+    if not task_ids:
+        dispatch_poll(session, project_id)
+
+
 def dispatch_correction(session: Session, layer: CorrectedLayer, delay_s: float = 0.0) -> None:
     """Have a review worked into its run's result."""
     layer.dispatched_at = func.clock_timestamp() + timedelta(seconds=delay_s)

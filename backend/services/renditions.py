@@ -113,25 +113,31 @@ def claim(
 ) -> Job | None:
     """What of the video is to be made next; None if it is all settled, or to be tried later. The attempt is counted in
     a transaction that ends before the work."""
-    rendition_id = repository.first_pending(session, video_id)
-    row = None if rendition_id is None else repository.lock_pending(session, rendition_id)
-    if row is None:
+    row = _next_pending(session, video_id)
+    while row is not None:
+        video, window = video_rows.get(session, video_id), row.window
+        part = "" if window is None else f"-{window.first_frame}-{window.stop}"
+        key = f"{storage.artifact_prefix}renditions/{video.sha256}/{RECIPE}-{labeling.rendition_max_side_px}{part}.mp4"
+        if row.attempts >= worker.max_attempts:
+            reason = f"{row.attempts} attempts, none of which ended; the file may be made to do harm"
+            _settle(session, row, "failed", reason)
+        elif row.reasons and (same := repository.ready_at(session, key)) is not None:
+            _take(session, row, same)
+        else:
+            break
+        row = _next_pending(session, video_id)
+    else:
         return None
-    if row.attempts >= worker.max_attempts:
-        reason = f"{row.attempts} attempts, none of which ended; the file may be made to do harm"
-        _settle(session, row, "failed", reason)
-        return claim(session, video_id, storage, labeling, worker)
-    video, window = video_rows.get(session, video_id), row.window
-    part = "" if window is None else f"-{window.first_frame}-{window.stop}"
-    key = f"{storage.artifact_prefix}renditions/{video.sha256}/{RECIPE}-{labeling.rendition_max_side_px}{part}.mp4"
-    if row.reasons and (same := repository.ready_at(session, key)) is not None:
-        _take(session, row, same)
-        return claim(session, video_id, storage, labeling, worker)
     row.attempts += 1
     row.touched_at = func.clock_timestamp()
     session.flush()
     reasons = None if row.reasons is None else tuple(row.reasons)
     return Job(row.id, video_id, window, runs.object_version(video), probe_of(video), reasons, key)
+
+
+def _next_pending(session: Session, video_id: int) -> RenditionRow | None:
+    rendition_id = repository.first_pending(session, video_id)
+    return None if rendition_id is None else repository.lock_pending(session, rendition_id)
 
 
 def note_reasons(session: Session, rendition_id: int, reasons: Sequence[str]) -> None:
@@ -181,8 +187,7 @@ def postpone(session: Session, rendition_id: int) -> None:
 
 def wait_for_a_worker(session: Session, video_id: int) -> None:
     """The worker that was asked makes another one."""
-    rendition_id = repository.first_pending(session, video_id)
-    row = None if rendition_id is None else repository.lock_pending(session, rendition_id)
+    row = _next_pending(session, video_id)
     if row is not None:
         outbox.dispatch_rendition(session, row, BUSY_WAIT_S)
 

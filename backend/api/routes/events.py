@@ -72,10 +72,7 @@ def take_changes(request: Request, container: TheContainer, body: RawBody) -> Ch
     # Not sent at once, as other messages are: a labeler's request waits for this answer, and the next relay is a second
     # away.
     with session_scope(container.sessions) as session:
-        for task_id in hint.task_ids:
-            outbox.dispatch_collection(session, hint.project_id, task_id)
-        if not hint.task_ids:
-            outbox.dispatch_poll(session, hint.project_id)
+        outbox.dispatch_changes(session, hint.project_id, hint.task_ids)
     return ChangesTaken(tasks=len(hint.task_ids))
 
 

@@ -111,8 +111,5 @@ def take_changes(container: TheContainer, body: RawBody) -> Taken:
     """Events that Label Studio tells its backends: a hint which tasks changed, as at `/api/v1/events/label-studio`."""
     hint = parse_webhook(body)
     with session_scope(container.sessions) as session:
-        for task_id in hint.task_ids:
-            outbox.dispatch_collection(session, hint.project_id, task_id)
-        if not hint.task_ids:
-            outbox.dispatch_poll(session, hint.project_id)
+        outbox.dispatch_changes(session, hint.project_id, hint.task_ids)
     return Taken(tasks=len(hint.task_ids))

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Table, and_, bindparam, exists, func, select, text, update
+from sqlalchemy import ColumnElement, Engine, Table, bindparam, exists, func, select, text, update
 from sqlalchemy.orm import Session, aliased
 
+from backend.db.repositories.renditions import same_window
 from backend.db.session import SessionFactory
 from backend.db.tables import Publication, RenditionRow, Run
 
@@ -24,7 +25,7 @@ def _untried(target: str) -> ColumnElement[bool]:
         exists()
         .where(other.target == target, other.tried_at.is_not(None), other.run_id == other_run.id)
         .where(other_run.video_id == Run.video_id, other_run.instruction_id == Run.instruction_id)
-        .where(_same_window(other))
+        .where(same_window(other, Publication))
     )
     settled = RenditionRow.state == "ready"
     # A window is never shown as it is: there is no file of it.
@@ -36,15 +37,8 @@ def _untried(target: str) -> ColumnElement[bool]:
         & Publication.tried_at.is_(None)
         & ~Publication.control
         & (Run.status == "succeeded")
-        & exists().where(RenditionRow.video_id == Run.video_id, _same_window(RenditionRow), settled)
+        & exists().where(RenditionRow.video_id == Run.video_id, same_window(RenditionRow, Publication), settled)
         & ~tried
-    )
-
-
-def _same_window(other: Any) -> ColumnElement[bool]:
-    return and_(
-        other.window_first_frame.is_not_distinct_from(Publication.window_first_frame),
-        other.window_frame_count.is_not_distinct_from(Publication.window_frame_count),
     )
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, and_, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from backend.db.tables import Instruction, Project, Publication, RenditionRow, Run, Video
-from backend.domain.windows import Window
+from backend.domain.windows import Window, stored_as
 
 
 def shows(table: type[Publication] | type[RenditionRow], window: Window | None) -> ColumnElement[bool]:
@@ -18,15 +19,21 @@ def shows(table: type[Publication] | type[RenditionRow], window: Window | None) 
     return (table.window_first_frame == window.first_frame) & (table.window_frame_count == window.frame_count)
 
 
+def same_window(one: Any, other: Any) -> ColumnElement[bool]:
+    """That rows of the two tables, or of two aliases of one, are of the same window, or both of the whole video."""
+    return and_(
+        one.window_first_frame.is_not_distinct_from(other.window_first_frame),
+        one.window_frame_count.is_not_distinct_from(other.window_frame_count),
+    )
+
+
 def insert_missing(
     session: Session, video_id: int, state: str, reasons: Sequence[str] | None, window: Window | None = None
 ) -> bool:
     """Whether the video, or its window, had no row and has one now."""
     row = insert(RenditionRow).values(
-        video_id=video_id, state=state, reasons=None if reasons is None else list(reasons),
-        window_first_frame=None if window is None else window.first_frame,
-        window_frame_count=None if window is None else window.frame_count,
-    )  # fmt: skip
+        video_id=video_id, state=state, reasons=None if reasons is None else list(reasons), **stored_as(window)
+    )
     return session.scalar(row.on_conflict_do_nothing().returning(RenditionRow.id)) is not None
 
 

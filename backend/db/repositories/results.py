@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from backend.db.tables import DetectionRow, KeyframeRow, MaskRow, Publication, TrackRow
 from backend.domain.annotation import Box, Keyframe, Mask, Track
-from backend.domain.windows import Window
+from backend.domain.windows import Window, stored_as
 
 _MASK_COPY = "COPY masks (track_id, frame_index, counts, area, x1, y1, x2, y2) FROM STDIN"
 
@@ -114,11 +114,7 @@ def ensure_publication(
 ) -> Publication:
     """The publication of the run (or of its corrected layer) to that target, of the whole video or of a window of it,
     pending: a new one, or the one that is there, opened again."""
-    key = {
-        "run_id": run_id, "target": target, "layer_id": layer_id,
-        "window_first_frame": None if window is None else window.first_frame,
-        "window_frame_count": None if window is None else window.frame_count,
-    }  # fmt: skip
+    key = {"run_id": run_id, "target": target, "layer_id": layer_id, **stored_as(window)}
     row = insert(Publication).values(**key)
     session.execute(
         row.on_conflict_do_update(constraint="uq_publications_once", set_={"state": "pending", "attempts": 0})

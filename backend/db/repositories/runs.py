@@ -8,6 +8,7 @@ from sqlalchemy import Select, exists, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased, joinedload, selectinload
 
+from backend.db.repositories.renditions import same_window
 from backend.db.tables import (
     Instruction,
     KeyframeRow,
@@ -247,8 +248,7 @@ def lock_forgotten_publications(session: Session, silent_s: float, limit: int) -
     border = func.clock_timestamp() - timedelta(seconds=silent_s)
     waits = exists().where(
         Run.id == Publication.run_id, RenditionRow.video_id == Run.video_id, RenditionRow.state == "pending",
-        RenditionRow.window_first_frame.is_not_distinct_from(Publication.window_first_frame),
-        RenditionRow.window_frame_count.is_not_distinct_from(Publication.window_frame_count),
+        same_window(RenditionRow, Publication),
     )  # fmt: skip
     return session.scalars(
         select(Publication)

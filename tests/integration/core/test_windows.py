@@ -155,6 +155,21 @@ def test_a_window_that_can_not_be_made_is_not_shown_until_it_can(desk: Desk, mon
     assert again.stdout == "none has failed\n"
 
 
+def test_windows_of_equal_files_are_shared_all_of_them(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.publish(desk.annotate(one := desk.put("a.mp4", LONG)))
+    desk.render(one)
+
+    def never(*_: object) -> None:
+        raise AssertionError("it is there already")
+
+    monkeypatch.setattr(render_task, "write_rendition", never)
+    run_id = desk.annotate(other := desk.put("again.mp4", LONG))
+    desk.publish(run_id)
+    desk.render(other)
+    desk.publish(run_id)
+    assert [item.window for item in desk.tool.items] == WINDOWS
+
+
 def test_a_worker_that_dies_between_windows_goes_on_with_the_next(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     video_id = desk.put("a.mp4", LONG)
     desk.publish(desk.annotate(video_id))
