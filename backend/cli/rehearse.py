@@ -8,9 +8,9 @@ promotes: that is the product's own doing, and this watches.
 import asyncio
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,9 @@ from backend.profiles import load_profile
 from backend.settings import Settings
 from integrations.local.session import Interrupted, run
 from integrations.local.stack import Stack
+
+if TYPE_CHECKING:
+    from workers.rehearsal.clips import Clip
 
 app = typer.Typer()
 
@@ -40,8 +43,11 @@ _REGRESSION = "shapeworld:validation:200000:200015"
 def rehearse(
     nights: Annotated[int, typer.Option(min=1, help="How many.")] = 3,
     kind: Annotated[str, typer.Option(help="The kind of instruction that the base is weak on.")] = "direction",
-    clips: Annotated[int, typer.Option(min=2, help="That come in each day.")] = 100,
-    steps: Annotated[int, typer.Option(min=1, help="Of GRPO, each night.")] = 24,
+    clips: Annotated[int, typer.Option(min=2, help="That come in each day.")] = 140,
+    others_every: Annotated[
+        int, typer.Option(min=0, help="Each so manieth clip is of another kind, lest the others be forgotten; 0: none.")
+    ] = 4,
+    steps: Annotated[int, typer.Option(min=1, help="Of GRPO, each night.")] = 20,
     regression: Annotated[
         list[str] | None, typer.Option(help="Suites of the gate on which it must not be worse.")
     ] = None,
@@ -59,6 +65,7 @@ def rehearse(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object at the end, nothing else.")] = False,
 ) -> None:
     """Nights of the learning loop in a row, on a base that is weak on purpose; status 1 unless each ended well."""
+    from workers.rehearsal.clips import of_night
     from workers.rehearsal.picture import draw
     from workers.shapeworld.world.queries import ASKED_KINDS, Kind
 
@@ -74,10 +81,12 @@ def rehearse(
     suites = tuple(regression or (f"{_REGRESSION}:{','.join(others)}",))
     stack = Stack(state_dir, quiet=as_json, label_studio_venv=Settings().local.label_studio_venv)
 
+    days = [of_night(night, clips, Kind(kind), others_every) for night in range(1, nights + 1)]
+
     async def work(started: Stack) -> int:
         os.environ.update(started.environment)
         started.console.hush()
-        report = await asyncio.to_thread(_rehearse, nights, kind, clips, steps, suites, shuffled, say)
+        report = await asyncio.to_thread(_rehearse, days, kind, steps, suites, shuffled, say)
         if picture is not None:
             draw(report, picture)
         typer.echo(json.dumps(report, ensure_ascii=False) if as_json else _table(report))
@@ -118,20 +127,22 @@ def _profile(folder: Path, kind: str, base: Path | None, say: Callable[[str], No
 
 
 def _rehearse(
-    nights: int, kind: str, clips: int, steps: int, suites: tuple[str, ...], shuffled: bool, say: Callable[[str], None]
+    days: "Sequence[Sequence[Clip]]",
+    kind: str,
+    steps: int,
+    suites: tuple[str, ...],
+    shuffled: bool,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
     from backend.bootstrap import bootstrap
     from backend.services.schedules import Plan
-    from workers.rehearsal.clips import of_night
     from workers.rehearsal.nights import Rehearsal
-    from workers.shapeworld.world.queries import Kind
 
     config = (Path(__file__).parent / "rehearsal.toml").read_text().replace("STEPS", str(steps))
     plan = Plan(min_corrections=1, config=config, regression=suites, budget_h=3.0, replay_share=0.3)
     container = bootstrap(Settings())
     try:
         rehearsal = Rehearsal(container, plan, say, shuffled=shuffled)
-        days = [of_night(night, clips, Kind(kind)) for night in range(1, nights + 1)]
         rehearsal.begin([clip for day in days for clip in day])
         told = [rehearsal.night(number, day) for number, day in enumerate(days, start=1)]
     finally:
@@ -141,13 +152,21 @@ def _rehearse(
 
 
 def _table(report: dict[str, Any]) -> str:
-    lines = [f"{'night':>5}  {'state':<9} {'J&F before':>10} {'after':>6}  {'gain (95%)':<24} {'edits a task':>12}"]
+    lines = [
+        f"J&F on {report['kind']}, and on all, of each night's fresh videos",
+        f"{'night':>5}  {'state':<9} {'before':>6} {'after':>6}  {'gain (95%)':<24}  {'on all (95%)':<24}"
+        f" {'edits a task':>12}",
+    ]
     for night in report["nights"]:
-        fresh = next((suite["all"] for suite in night["held_out"] if suite["role"] == "fresh"), None)
-        figures = f"{'–':>10} {'–':>6}  {'–':<24}"
-        if fresh:
-            gain = fresh["difference"]
-            said = f"{gain['mean']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})"
-            figures = f"{fresh['champion_jf']:>10.3f} {fresh['candidate_jf']:>6.3f}  {said:<24}"
+        fresh = next((suite for suite in night["held_out"] if suite["role"] == "fresh"), None)
+        figures = f"{'–':>6} {'–':>6}  {'–':<24}  {'–':<24}"
+        if fresh and (weak := fresh["kinds"].get(report["kind"])):
+            before, after = weak["champion_jf"], weak["candidate_jf"]
+            figures = f"{before:>6.3f} {after:>6.3f}  {_gain(weak):<24}  {_gain(fresh['all']):<24}"
         lines.append(f"{night['night']:>5}  {night['state']:<9} {figures} {night['edits_per_task']:>12.2f}")
     return "\n".join(lines)
+
+
+def _gain(compared: dict[str, Any]) -> str:
+    gain = compared["difference"]
+    return f"{gain['mean']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})"

@@ -15,6 +15,7 @@ from backend.ports import PublicationItem, PublicationPage, PublicationTrack
 from tests.factories import moving_square
 from workers.rehearsal.annotator import Shown, _track, agreement
 from workers.rehearsal.clips import of_night
+from workers.rehearsal.nights import by_kind
 from workers.rehearsal.picture import draw
 from workers.shapeworld.world.queries import Kind
 from workers.shapeworld.world.splits import Split, split_of
@@ -78,6 +79,23 @@ def test_nights_have_clips_of_their_own_that_nobody_is_tested_on(tmp_path: Path)
     assert path.exists()
     assert len(truth) == len(nights[0][0].example.question.targets)
     assert of_night(1, 4, Kind.DIRECTION)[3].key == nights[0][3].key
+
+
+def test_each_so_manieth_clip_is_of_another_kind() -> None:
+    kinds = [clip.example.question.kind for clip in of_night(1, 9, Kind.DIRECTION, others_every=3)]
+    assert [kind is Kind.DIRECTION for kind in kinds] == [True, True, False] * 3
+    assert len(set(kinds)) == 4
+    assert Kind.SOUND not in kinds
+    assert {clip.example.question.kind for clip in of_night(1, 3, Kind.DIRECTION)} == {Kind.DIRECTION}
+
+
+def test_what_was_held_out_is_told_by_kind() -> None:
+    items = [("a", "vos", 0.25, 0.75), ("b", "vos", 0.5, 0.5), ("c", "vos", 0.75, 1.0)]
+    told = by_kind(items, {"a": "direction", "b": "fastest", "c": "direction", "d": "leaves"})
+    assert list(told) == ["direction", "fastest"]
+    assert (told["direction"]["champion_jf"], told["direction"]["candidate_jf"]) == (0.5, 0.875)
+    assert told["direction"]["difference"] == {"mean": 0.375, "low": 0.25, "high": 0.5, "videos": 2}
+    assert told["fastest"]["difference"]["mean"] == 0.0
 
 
 def night(number: int, state: str, gain: float) -> dict[str, Any]:

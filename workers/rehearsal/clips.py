@@ -10,7 +10,7 @@ from backend.domain.annotation import Mask
 from workers.shapeworld.world import video
 from workers.shapeworld.world.levels import EASY, MEDIUM
 from workers.shapeworld.world.make import Example, make_training_scene
-from workers.shapeworld.world.queries import Kind
+from workers.shapeworld.world.queries import ASKED_KINDS, Kind
 
 SIDE_PX = 384
 #: In the training range, away from what the small models were trained on; a night has all the room that it wants.
@@ -45,12 +45,16 @@ def folder_of(instruction: str) -> str:
     return hashlib.sha256(instruction.encode()).hexdigest()[:12]
 
 
-def of_night(night: int, count: int, kind: Kind) -> list[Clip]:
-    """So many clips of that kind, of scenes with several things; never those of another night."""
+def of_night(night: int, count: int, kind: Kind, others_every: int = 0) -> list[Clip]:
+    """So many clips of scenes with several things, never those of another night: of that kind, but for each
+    `others_every`-th (0: none), which is of one of the other kinds in turn."""
+    others = [one for one in ASKED_KINDS if one not in (kind, Kind.SOUND)]
     clips: list[Clip] = []
     seed = _FIRST_SEED + night * _NIGHT
     while len(clips) < count:
-        example = make_training_scene(seed, kind, _LEVELS[seed % len(_LEVELS)])
+        turn, place = divmod(len(clips) + 1, others_every or count + 1)
+        asked = kind if place else others[turn % len(others)]
+        example = make_training_scene(seed, asked, _LEVELS[seed % len(_LEVELS)])
         if len(example.scene.things) >= _THINGS_MIN and example.scene.duration_s <= _DURATION_MAX_S:
             name = f"night{night}-{len(clips):03d}.mp4"
             clips.append(Clip(f"{folder_of(example.question.text)}/{name}", example))

@@ -4,19 +4,22 @@ due and the loop turns by itself. Here it is only watched.
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import select
-from sqlalchemy.orm import selectinload
+from sqlalchemy.orm import Session, selectinload
 
 from backend.bootstrap import Container
 from backend.db.repositories import ledger
 from backend.db.repositories import retraining as rows
-from backend.db.tables import Publication, Retraining, Review, ReviewVersion, Run, Video
+from backend.db.tables import DatasetItemRow, Publication, Retraining, Review, ReviewVersion, Run, Video
 from backend.domain.annotation import Mask
 from backend.domain.errors import BadInput, ServiceUnavailable
 from backend.domain.retraining import OPEN
@@ -25,6 +28,8 @@ from backend.services import projects, schedules
 from backend.services.projects import InstructionSpec, Source
 from backend.services.publish import item_of
 from backend.services.schedules import Plan
+from backend.settings import GateSettings
+from workers.evaluation.gate import Comparison, Role, bootstrap
 from workers.rehearsal.annotator import Shown, SimulatedAnnotator
 from workers.rehearsal.clips import Clip, folder_of
 
@@ -54,10 +59,12 @@ class Rehearsal:
         self._container, self._plan, self._say, self._shuffled = container, plan, say, shuffled
         self._patience = patience or Patience()
         self._annotator = SimulatedAnnotator(container)
+        self._kinds: dict[str, str] = {}
 
     def begin(self, clips: Sequence[Clip]) -> None:
         """Make the project, asking of all those clips what is to be asked of them."""
         texts = sorted({clip.instruction for clip in clips})
+        self._kinds = {PREFIX + clip.key: str(clip.example.question.kind) for clip in clips}
         bucket = self._container.settings.storage.artifact_bucket
         projects.create_connected(
             self._container.transaction, self._container.labeling_tool, PROJECT,
@@ -145,7 +152,15 @@ class Rehearsal:
     def _ended(self, retraining_id: int) -> dict[str, Any] | None:
         with self._container.transaction() as session:
             row = rows.get(session, retraining_id)
-            return None if row.state in OPEN else _told(row)
+            return None if row.state in OPEN else _told(row, self._kinds_of(session, row))
+
+    def _kinds_of(self, session: Session, row: Retraining) -> dict[str, str]:
+        """Of each item of its data set, the kind of instruction: the gate knows no kinds, a rehearsal does."""
+        query = (
+            select(DatasetItemRow.item_id, Video.key).join(Run, Run.id == DatasetItemRow.run_id)
+            .join(Video, Video.id == Run.video_id).where(DatasetItemRow.dataset_id == row.dataset_id)
+        )  # fmt: skip
+        return {item_id: self._kinds[key] for item_id, key in session.execute(query)}
 
     def _wait(self, look: Callable[[], T | None], patience_s: float, what: str) -> T:
         deadline = time.monotonic() + patience_s
@@ -156,8 +171,9 @@ class Rehearsal:
         return found
 
 
-def _told(row: Retraining) -> dict[str, Any]:
-    """What is printed of a retraining: data set, steps, verdict, and J&F by suite and kind with intervals."""
+def _told(row: Retraining, kinds: Mapping[str, str]) -> dict[str, Any]:
+    """What is printed of a retraining: data set, steps, verdict, and J&F by suite and kind with intervals. `kinds`: of
+    the data set's items."""
     suites = row.verdict.body["suites"] if row.verdict else []
     return {
         "retraining": row.id, "state": row.state, "said": row.said, "corrections": row.corrections,
@@ -167,7 +183,23 @@ def _told(row: Retraining) -> dict[str, Any]:
         "verdict": row.verdict.digest if row.verdict else None,
         "promoted": row.state == "promoted", "candidate": row.candidate.digest if row.candidate else None,
         "held_out": [
-            {"suite": suite["name"], "role": suite["role"], "all": suite["whole"], "kinds": suite["groups"]}
+            {"suite": suite["name"], "role": suite["role"], "all": suite["whole"],
+             "kinds": by_kind(suite["items"], kinds) if suite["role"] == Role.FRESH else suite["groups"]}
             for suite in suites
         ],
     }  # fmt: skip
+
+
+def by_kind(items: Iterable[tuple[str, str, float, float]], kinds: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """A verdict's items, each of a video of its own, compared kind by kind in the gate's own way."""
+    found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for item_id, _, champion_jf, candidate_jf in items:
+        found[kinds[item_id]].append((champion_jf, candidate_jf))
+    return {kind: _compared(np.array(pairs)) for kind, pairs in sorted(found.items())}
+
+
+def _compared(pairs: NDArray[np.float64]) -> dict[str, Any]:
+    limits = GateSettings()
+    champion_jf, candidate_jf = (round(float(mean), 4) for mean in pairs.mean(0))
+    difference = bootstrap(pairs[:, 1] - pairs[:, 0], limits.confidence, limits.resamples, limits.seed)
+    return asdict(Comparison(champion_jf, candidate_jf, difference))
