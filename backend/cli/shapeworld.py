@@ -82,6 +82,34 @@ def evaluate(
         _print_table(found)
 
 
+@app.command()
+def calibrate(
+    seeds: Annotated[str, typer.Option(help="A:B of validation clips to fit by, one of every kind for each.")],
+    check: Annotated[str, typer.Option(help="A:B of other validation clips to measure the fit by.")],
+    right_iou: Annotated[
+        float, typer.Option(min=0.01, max=1, help="A track counts as right from this mean IoU with the truth on.")
+    ] = 0.75,
+    profile: Annotated[str | None, typer.Option(help="Model profile: a name or a TOML file.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that measure.")] = 1,
+    ledger: Annotated[Path | None, typer.Option(help="Write each clip's scores here; go on with what it has.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Find what a track's evidence says of its being right, for a profile's table [confidence]; and how well that
+    holds on other clips, beside SAM2's own estimate."""
+    from workers.shapeworld.evaluation import calibrating, campaign
+    from workers.shapeworld.evaluation.scores import Part
+
+    chosen = load_profile(profile or get_settings().model.profile)
+    both = [campaign.cases(campaign.seeds(text, "validation")) for text in (seeds, check)]
+    if set(both[0]) & set(both[1]):
+        raise BadInput("the clips to fit by and those to measure by must be others")
+    scores = campaign.run(
+        chosen, get_settings().pipeline, [*both[0], *both[1]], parts=(Part.PIPELINE,), jobs=jobs, ledger=ledger
+    )
+    found = calibrating.calibrated(scores[: len(both[0])], scores[len(both[0]) :], right_iou)
+    print(json.dumps(found.to_json()) if as_json else found.told())
+
+
 def _with_checkpoints(profile: ModelProfile, assignments: list[str]) -> ModelProfile:
     """The profile with other weights for some of its models."""
     for assignment in assignments:

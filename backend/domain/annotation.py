@@ -11,6 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from backend.domain.confidence import Evidence
 from backend.domain.frames import FrameClock
 from backend.domain.runs import RunStatus
 
@@ -110,13 +111,15 @@ class Keyframe:
 class Track:
     """One thing over time. `masks` holds a mask for each frame where the thing is visible, by frame index, ascending;
     of a long video they may lie on disk or in the database and be read when they are asked for. `boxes`: where it is on
-    frames of which no mask was made (mode `aid`), by frame index."""
+    frames of which no mask was made (mode `aid`), by frame index. `score`: how likely it is right, where the model
+    profile has a calibration, else SAM2's mean estimate; `evidence`: what speaks for it."""
 
     index: int
     label: str
     score: float | None
     masks: Mapping[int, Mask]
     boxes: Mapping[int, Box] = field(default_factory=dict)
+    evidence: Evidence | None = None
 
 
 @dataclass(slots=True)

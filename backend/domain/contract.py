@@ -53,4 +53,7 @@ def _box(box: Box) -> dict[str, float]:
 def _track(track: Track) -> dict[str, Any]:
     masks = {str(frame_index): as_coco(mask) for frame_index, mask in sorted(track.masks.items())}
     boxes = {str(frame_index): _box(box) for frame_index, box in sorted(track.boxes.items())}
-    return {"index": track.index, "label": track.label, "score": track.score, "masks": masks, "boxes": boxes}
+    return {
+        "index": track.index, "label": track.label, "score": track.score,
+        "evidence": None if track.evidence is None else track.evidence.to_dict(), "masks": masks, "boxes": boxes,
+    }  # fmt: skip

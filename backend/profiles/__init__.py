@@ -8,6 +8,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Callable
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from backend.domain.confidence import Calibration, Evidence
 from backend.domain.errors import BadInput, Misconfigured
 
 PROFILES_DIR = Path(__file__).parent
@@ -163,6 +165,24 @@ class SegmenterProfile(_Part):
     clicks_as: Literal["points", "boxes"] = "points"
 
 
+class ConfidenceProfile(_Part):
+    """`backend.domain.confidence.Calibration`: measured for these weights (`premask shapeworld calibrate`)."""
+
+    bias: float
+    weights: dict[str, float]
+    right_iou: float = Field(0.75, gt=0, le=1)
+
+    @field_validator("weights")
+    @classmethod
+    def _weighs_what_there_is(cls, weights: dict[str, float]) -> dict[str, float]:
+        known = {field.name for field in fields(Evidence)}
+        if unknown := set(weights) - known:
+            raise ValueError(
+                f"no evidence is called {', '.join(sorted(unknown))}; there are: {', '.join(sorted(known))}"
+            )
+        return weights
+
+
 class ModelProfile(_Part):
     name: str
     summary: str
@@ -173,6 +193,14 @@ class ModelProfile(_Part):
     system1: System1Profile
     system2: System2Profile
     segmenter: SegmenterProfile
+    #: None: a track's score is what SAM2 makes of its own masks, which is no probability.
+    confidence: ConfidenceProfile | None = None
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What makes a probability of the evidence for a track."""
+        known = self.confidence
+        return None if known is None else Calibration(known.bias, known.weights, known.right_iou)
 
     def with_weights(self, change: Callable[[Weights], Weights]) -> "ModelProfile":
         """The profile with each of its models' weights put through `change`; identity is counted anew."""
@@ -203,6 +231,9 @@ class ModelProfile(_Part):
         """
         weights = [self.system1.weights, self.system2.weights or self.system1.weights, self.segmenter.weights]
         settings = self.model_dump(mode="json", exclude={"name", "summary", "device", "cpu_threads"})
+        if settings["confidence"] is None:
+            # As with servers, below.
+            del settings["confidence"]
         # What a run makes of a video has no clicks in it.
         del settings["segmenter"]["clicks_as"]
         for system in (settings["system1"], settings["system2"]):

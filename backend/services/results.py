@@ -172,7 +172,7 @@ def _storable(annotation: Annotation) -> Annotation:
         raw_output=storable(annotation.raw_output),
         keyframes=tuple(_storable_keyframe(keyframe) for keyframe in annotation.keyframes),
         tracks=tuple(
-            Track(track.index, storable(track.label), track.score, track.masks, track.boxes)
+            Track(track.index, storable(track.label), track.score, track.masks, track.boxes, track.evidence)
             for track in annotation.tracks
         ),
         timings_s=annotation.timings_s,

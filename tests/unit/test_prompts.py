@@ -27,7 +27,7 @@ class Listener:
 
     def generate(self, prompts: list[Prompt], **_: Any) -> list[Completion]:
         self.asked += prompts
-        return [Completion("<answer></answer>", 1.0, None) for _ in prompts]
+        return [Completion("<answer></answer>", 1.0, 1.0, None) for _ in prompts]
 
 
 def system1(profile: str, listener: Listener | None = None) -> System1:

@@ -45,11 +45,16 @@ class Decision:
         answer = raw["chosen"]["answer"]
         moments = tuple(Moment(**moment) for moment in answer["moments"])
         answer |= {"moments": moments, "warnings": tuple(answer["warnings"])}
-        chosen = System1Result(**(raw["chosen"] | {"answer": System1Answer(**answer)}))
+        # Decisions of before had no least probability; the mean says the most there is.
+        lowest = {"lowest": raw["chosen"]["confidence"]}
+        chosen = System1Result(**(lowest | raw["chosen"] | {"answer": System1Answer(**answer)}))
         looked = tuple(_looked(one) for one in raw["looked"])
         return cls(chosen, looked, tuple(raw["warnings"]), raw["timings_s"])
 
 
 def _looked(raw: dict[str, Any]) -> Looked:
-    boxes = tuple(GroundedBox(**(box | {"box_xyxy_px": Box(**box["box_xyxy_px"])})) for box in raw["boxes"])
+    boxes = tuple(
+        GroundedBox(**({"lowest": box["score"]} | box | {"box_xyxy_px": Box(**box["box_xyxy_px"])}))
+        for box in raw["boxes"]
+    )
     return Looked(raw["frame_index"], Moment(**raw["moment"]), boxes)

@@ -7,7 +7,7 @@ identity across keyframes (`linking`), a streaming segmenter, and honest ends wh
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from workers.pipeline.carrying import carry
 from workers.pipeline.clip import SCRATCH_BYTES, Clip, LastClip
 from workers.pipeline.decision import Decision, Looked
 from workers.pipeline.engines.loading import load_engines
+from workers.pipeline.evidence import evidence_of
 from workers.pipeline.linking import LinkedTrack, corroborated
 from workers.pipeline.parsing import Moment
 from workers.pipeline.scratch import ScratchCheckpoints
@@ -253,7 +254,10 @@ class OmniPipeline:
     ) -> Annotation:  # fmt: skip
         chosen, looked = decision.chosen, decision.looked
         keyframes, labels = _keyframes(probe, looked, linked)
-        tracks = tuple(_track(i, labels[i], thing, keyframes) for i, thing in enumerate(linked))
+        tracks = tuple(
+            self._believed(_track(i, labels[i], thing, keyframes), thing, decision, propagations)
+            for i, thing in enumerate(linked)
+        )
         if lost := sum(not p.masks for p in propagations):
             progress.warnings.append(f"{lost} of {len(propagations)} boxes became no mask and are in no track")
         status, outcome = _outcome(chosen, looked, tracks)
@@ -263,6 +267,16 @@ class OmniPipeline:
             warnings=tuple(progress.warnings), model=self._provenance(seed),
             keyframe_images=images,
         )  # fmt: skip
+
+    def _believed(
+        self, track: Track, thing: LinkedTrack, decision: Decision, propagations: list[Propagation]
+    ) -> Track:  # fmt: skip
+        """The track with what speaks for it, and the probability that it is right, where the profile can tell it."""
+        if not thing.masks:
+            return track
+        evidence, calibration = evidence_of(thing, decision, propagations), self._profile.calibration
+        score = track.score if calibration is None else round(calibration.probability(evidence), 4)
+        return replace(track, score=score, evidence=evidence)
 
     def _provenance(self, seed: int) -> dict[str, Any]:
         profile = self._profile

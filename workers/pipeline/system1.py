@@ -21,8 +21,11 @@ from workers.pipeline.prompts import load_template, neutralise
 
 @dataclass(frozen=True, slots=True)
 class System1Result:
+    """`confidence`, `lowest`: geometric mean and least of its tokens' probabilities."""
+
     raw_output: str
     confidence: float
+    lowest: float
     answer: System1Answer
 
 
@@ -110,4 +113,4 @@ class System1:
             answer = parse_system1_of_image(completion.text, seconds)
         else:
             answer = parse_system1(completion.text, seconds, keyframes)
-        return System1Result(completion.text, completion.confidence, answer)
+        return System1Result(completion.text, completion.confidence, completion.lowest, answer)

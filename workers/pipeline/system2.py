@@ -19,11 +19,13 @@ from workers.pipeline.prompts import load_template, neutralise
 
 @dataclass(frozen=True, slots=True)
 class GroundedBox:
-    """`score`: the mean probability the model gave to the tokens of its answer."""
+    """`score`, `lowest`: geometric mean and least of the probabilities that the model gave to the tokens of its
+    answer."""
 
     box_xyxy_px: Box
     label: str
     score: float
+    lowest: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,5 +86,5 @@ class System2:
                     f"System 2's box {raw.x1:g}, {raw.y1:g}, {raw.x2:g}, {raw.y2:g} is empty and was dropped"
                 )
             else:
-                boxes.append(GroundedBox(box, raw.label, completion.confidence))
+                boxes.append(GroundedBox(box, raw.label, completion.confidence, completion.lowest))
         return Grounding(completion.text, tuple(boxes), tuple(warnings))

@@ -74,12 +74,14 @@ class KeyframeOut(Row):
 
 
 class TrackOut(Row):
-    """`box_keyframes`: [frame_index, x1, y1, x2, y2, visible]; boxes between them are interpolated."""
+    """`box_keyframes`: [frame_index, x1, y1, x2, y2, visible]; boxes between them are interpolated. `evidence`: what
+    speaks for the track, all in 0..1; `score` is made of it."""
 
     id: int
     index: int
     label: str
     score: float | None
+    evidence: dict[str, float] | None
     box_keyframes: list[list[Any]]
 
 

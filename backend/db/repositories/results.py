@@ -23,6 +23,7 @@ def add_tracks(
         TrackRow(
             run_id=run_id, index=track.index, label=track.label, score=track.score,
             box_keyframes=box_keyframes[track.index],
+            evidence=None if track.evidence is None else track.evidence.to_dict(),
         )
         for track in tracks
     ]  # fmt: skip

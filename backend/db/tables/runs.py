@@ -109,7 +109,8 @@ class KeyframeRow(Base):
 
 
 class TrackRow(Base):
-    """`box_keyframes` are the fewest [frame_index, x1, y1, x2, y2, visible] that keep every interpolated box close."""
+    """`box_keyframes` are the fewest [frame_index, x1, y1, x2, y2, visible] that keep every interpolated box close.
+    `evidence`: what speaks for the track (`domain.confidence.Evidence`); `score` is made of it."""
 
     __tablename__ = "tracks"
     __table_args__ = (UniqueConstraint("run_id", "index"),)
@@ -120,6 +121,7 @@ class TrackRow(Base):
     label: Mapped[str] = mapped_column(Text)
     score: Mapped[float | None]
     box_keyframes: Mapped[list[list[Any]]] = mapped_column(JSONB, server_default="[]")
+    evidence: Mapped[dict[str, float] | None] = mapped_column(JSONB(none_as_null=True))
 
 
 class DetectionRow(Base):

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 
 def says(pipeline: OmniPipeline, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    completion = Completion(text, 0.5, None)
+    completion = Completion(text, 0.5, 0.5, None)
     monkeypatch.setattr(pipeline.system1._engine, "generate", lambda *_, **__: [completion])
 
 

@@ -122,7 +122,7 @@ def test_an_answer_that_can_not_be_read_is_a_result_with_the_raw_text(
 ) -> None:
     broken = load_pipeline(load_profile("shapeworld"), PipelineSettings())
     nonsense = "<think>so</think><answer>I would rather not."
-    monkeypatch.setattr(broken.system1._engine, "generate", lambda *_, **__: [Completion(nonsense, 0.5, None)])
+    monkeypatch.setattr(broken.system1._engine, "generate", lambda *_, **__: [Completion(nonsense, 0.5, 0.5, None)])
     result = broken.annotate(make_sample(Kind.ATTRIBUTE, 1, seed=2000).path, "the red circle", Mode.VOS)
     assert (result.status, result.outcome_code) == (RunStatus.NO_TARGET, "unparsable")
     assert result.raw_output == nonsense
@@ -132,7 +132,7 @@ def test_an_answer_that_can_not_be_read_is_a_result_with_the_raw_text(
 
 def test_no_box_anywhere_is_no_target(make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch) -> None:
     blind = load_pipeline(load_profile("shapeworld"), PipelineSettings())
-    nothing = Completion("[]", 0.5, (96, 96))
+    nothing = Completion("[]", 0.5, 0.5, (96, 96))
     monkeypatch.setattr(blind.system2._engine, "generate", lambda prompts, **_: [nothing] * len(prompts))
     sample = make_sample(Kind.ATTRIBUTE, 1, seed=2000)
     result = blind.annotate(sample.path, sample.instruction, Mode.VOS)

@@ -230,7 +230,7 @@ def test_an_answer_that_says_nothing_is_an_error_and_no_guess(
 
 def test_an_answer_of_no_tokens_is_an_empty_one(serve: Serve) -> None:
     _, engine = serve(Reply(completion("", [])))
-    assert ask(engine) == [Completion("", 1.0, None)]
+    assert ask(engine) == [Completion("", 1.0, 1.0, None)]
 
 
 def test_a_server_that_drops_frames_or_sound_is_found_out(serve: Serve) -> None:

@@ -123,9 +123,9 @@ def test_a_run_goes_on_without_asking_the_models_again(
 def test_a_decision_survives_being_written_down() -> None:
     moment = Moment(0.5, 1.25, "the \ud800 thing")
     answer = System1Answer("because\x00", (moment, Moment(2.0, 2.0, "")), ("dropped",), says_none=False)
-    box = GroundedBox(Box(0.1, 2, 3.30000001, 4), "cup", 0.1 + 0.2)
+    box = GroundedBox(Box(0.1, 2, 3.30000001, 4), "cup", 0.1 + 0.2, 0.05)
     looked = (Looked(3, moment, (box, box)), Looked(9, moment, ()))
-    decision = Decision(System1Result("raw \x00 \udfff", 1 / 3, answer), looked, ("w",), {"decode": 0.1})
+    decision = Decision(System1Result("raw \x00 \udfff", 1 / 3, 1 / 7, answer), looked, ("w",), {"decode": 0.1})
     assert Decision.from_bytes(decision.to_bytes()) == decision
     assert [prompt.frame_index for prompt in decision.prompts] == [3, 3]
 

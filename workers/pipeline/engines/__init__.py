@@ -29,11 +29,12 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """`confidence`: geometric mean of the generated tokens' probabilities. `image_size`: (width, height) the prompt's
-    image had after the smart resize, the frame of absolute coordinates; None without an image."""
+    """`confidence`, `lowest`: geometric mean and least of the generated tokens' probabilities. `image_size`: (width,
+    height) the prompt's image had after the smart resize, the frame of absolute coordinates; None without an image."""
 
     text: str
     confidence: float
+    lowest: float
     image_size: tuple[int, int] | None
 
 

@@ -90,9 +90,9 @@ class OpenAIEngine:
     ) -> list[Completion]:
         """Greedy completions, one a prompt, in order. `fps`: the nominal rate at which video frames are presented.
 
-        `confidence` is over the tokens of which the server tells. Raises what `ChatServer.post` raises, and
-        `Misconfigured` if an answer has no text, no token probabilities or no count of the prompt's tokens, or if the
-        server showed the model less than it was sent. The first failure ends the call: what is not under way by then
+        `confidence` and `lowest` are over the tokens of which the server tells. Raises what `ChatServer.post` raises,
+        and `Misconfigured` if an answer has no text, no token probabilities or no count of the prompt's tokens, or if
+        the server showed the model less than it was sent. The first failure ends the call: what is not under way by then
         is not sent.
         """
         futures = [
@@ -124,7 +124,7 @@ class OpenAIEngine:
         self._check_media_tokens(answer.usage.prompt_tokens, prompt, video, image)
         size = None if image is None else (image.shape[2], image.shape[1])
         [choice, *_] = answer.choices
-        return Completion(choice.message.content, self._confidence(choice), size)
+        return Completion(choice.message.content, *self._confidence(choice), size)
 
     def _understood(self, answer: Any) -> _Answer:
         try:
@@ -134,15 +134,17 @@ class OpenAIEngine:
             where = ".".join(map(str, first["loc"])) or "the answer"
             raise Misconfigured(f"{self._chat}: its answer is no chat completion: {where}: {first['msg']}") from error
 
-    def _confidence(self, choice: _Choice) -> float:
-        """The geometric mean of the tokens' probabilities. There is no stand-in for it: labelers see it as a score."""
+    def _confidence(self, choice: _Choice) -> tuple[float, float]:
+        """The geometric mean and the least of the tokens' probabilities. There is no stand-in for them: labelers see
+        what comes of them as a score."""
         tokens = None if choice.logprobs is None else choice.logprobs.content
         if tokens is None or (choice.message.content and not tokens):
             raise Misconfigured(
                 f"{self._chat}: it gives no token probabilities, so no box would have a score; serve the model so that "
                 "`logprobs` is honoured (vLLM: --max-logprobs of at least 1)"
             )
-        return math.exp(sum(token.logprob for token in tokens) / max(1, len(tokens)))
+        told = [token.logprob for token in tokens] or [0.0]
+        return math.exp(sum(told) / len(told)), math.exp(min(told))
 
     def _check_media_tokens(
         self, shown: int, prompt: Prompt, video: NDArray[np.uint8] | None, image: NDArray[np.uint8] | None

@@ -119,9 +119,10 @@ class Thinker:
         tokenizer = self.processor.tokenizer
         real = generated != tokenizer.pad_token_id
         confidence = ((log_probabilities * real).sum(1) / real.sum(1).clamp(min=1)).exp().tolist()
+        lowest = (log_probabilities * real).amin(1).exp().tolist()
         texts = tokenizer.batch_decode(generated, skip_special_tokens=True)
         patch = self.processor.image_processor.patch_size
         grids = iter(batch["image_grid_thw"].tolist() if "image_grid_thw" in batch else [])
         sizes: list[tuple[int, int] | None] = [(w * patch, h * patch) for _, h, w in grids]
         sizes = sizes or [None] * len(texts)
-        return [Completion(*row) for row in zip(texts, confidence, sizes, strict=True)]
+        return [Completion(*row) for row in zip(texts, confidence, lowest, sizes, strict=True)]

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
+from backend.domain.confidence import Evidence
 from workers.shapeworld.world.levels import EASY, HARD, LEVELS, MEDIUM, Level
 from workers.shapeworld.world.queries import Kind
 
@@ -39,6 +40,15 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
+class TrackScore:
+    """A track of the pipeline: its score, what speaks for it, and its J with the target that it is most like."""
+
+    score: float
+    evidence: Evidence
+    j: float
+
+
+@dataclass(frozen=True, slots=True)
 class ClipScore:
     """J and F are means over all frames of the clip. What wasn't measured or doesn't apply is None: without a target
     nothing can be boxed or followed.
@@ -60,6 +70,7 @@ class ClipScore:
     things_seen: int | None = None
     segmenter_j: float | None = None
     segmenter_f: float | None = None
+    tracks: tuple[TrackScore, ...] = ()
 
     def to_line(self) -> str:
         return json.dumps(asdict(self))
@@ -68,4 +79,6 @@ class ClipScore:
     def from_line(cls, line: str) -> "ClipScore":
         data = json.loads(line)
         case = Case(data["case"]["seed"], Kind(data["case"]["kind"]), data["case"]["level"])
-        return cls(**data | {"case": case, "keyframes_visible": tuple(data["keyframes_visible"])})
+        tracks = tuple(TrackScore(**one | {"evidence": Evidence(**one["evidence"])}) for one in data.get("tracks", ()))
+        visible = tuple(data["keyframes_visible"])
+        return cls(**data | {"case": case, "keyframes_visible": visible, "tracks": tracks})
