@@ -28,9 +28,8 @@ class Calibrated:
         """The table for the profile, and how far it can be relied on."""
         known = self.calibration
         weights = "\n".join(f"{name} = {weight}" for name, weight in known.weights.items())
-        lines = [
-            f"[confidence]\nbias = {known.bias}\nright_iou = {known.right_iou}\n\n[confidence.weights]\n{weights}\n"
-        ]
+        head = f"[confidence]\nbias = {known.bias}\nright_iou = {known.right_iou}"
+        lines = [f"{head}\n\n[confidence.weights]\n{weights}\n"]
         lines.append(f"fitted on {self.fitted_on[0]} tracks, of which {self.fitted_on[1]} are right;")
         lines.append(f"measured on {self.measured_on[0]} others, of which {self.measured_on[1]} are right:")
         for name, one in (("calibrated", self.calibrated), ("SAM2's own", self.own)):
