@@ -94,8 +94,8 @@ def calibrate(
     ledger: Annotated[Path | None, typer.Option(help="Write each clip's scores here; go on with what it has.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Find what a track's evidence says of its being right, for a profile's table [confidence]; and how well that
-    holds on other clips, beside SAM2's own estimate."""
+    """Find what the evidence for tracks, boxes and masks says of their being right, for a profile's tables
+    [confidence]; and how well that holds on other clips, beside the models' own estimates."""
     from workers.shapeworld.evaluation import calibrating, campaign
     from workers.shapeworld.evaluation.scores import Part
 

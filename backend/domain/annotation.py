@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from backend.domain.confidence import Evidence
+from backend.domain.confidence import BoxEvidence, TrackEvidence
 from backend.domain.frames import FrameClock
 from backend.domain.runs import RunStatus
 
@@ -85,18 +85,21 @@ class Mask:
 @dataclass(frozen=True, slots=True)
 class Detection:
     """One box on a keyframe; (keyframe, index) identifies it. `track_index` says which track it became, None if
-    none."""
+    none. `score`: how likely the box is right, where the profile has a calibration, else the probability that System 2
+    gave to its answer; `evidence`: what speaks for it, where masks were made."""
 
     index: int
     box_xyxy_px: Box
     label: str
     score: float | None
     track_index: int | None
+    evidence: BoxEvidence | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Keyframe:
-    """A moment System 1 chose. `segment_*_s` are the nominal seconds it wrote; `time_s` is the source's PTS time."""
+    """A moment System 1 chose. `segment_*_s` are the nominal seconds it wrote; `time_s` is the source's PTS time.
+    `score`: the least of its detections', 0 where System 2 found nothing."""
 
     frame_index: int
     position: int
@@ -106,20 +109,26 @@ class Keyframe:
     description: str
     detections: tuple[Detection, ...]
 
+    @property
+    def score(self) -> float:
+        return min((detection.score or 0.0 for detection in self.detections), default=0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Track:
     """One thing over time. `masks` holds a mask for each frame where the thing is visible, by frame index, ascending;
     of a long video they may lie on disk or in the database and be read when they are asked for. `boxes`: where it is on
     frames of which no mask was made (mode `aid`), by frame index. `score`: how likely it is right, where the model
-    profile has a calibration, else SAM2's mean estimate; `evidence`: what speaks for it."""
+    profile has a calibration, else SAM2's mean estimate; `evidence`: what speaks for it; `frame_scores`: the
+    same of each mask, on the frames of `masks`, None where nothing said one."""
 
     index: int
     label: str
     score: float | None
     masks: Mapping[int, Mask]
     boxes: Mapping[int, Box] = field(default_factory=dict)
-    evidence: Evidence | None = None
+    evidence: TrackEvidence | None = None
+    frame_scores: Mapping[int, float] | None = None
 
 
 @dataclass(slots=True)

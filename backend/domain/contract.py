@@ -3,6 +3,7 @@
 from typing import Any
 
 from backend.domain.annotation import Annotation, Box, Keyframe, Track
+from backend.domain.confidence import told
 from backend.domain.masks import as_coco
 from backend.domain.runs import Mode
 
@@ -39,6 +40,7 @@ def _keyframe(keyframe: Keyframe) -> dict[str, Any]:
         "frame_index": keyframe.frame_index,
         "time_s": keyframe.time_s,
         "description": keyframe.description,
+        "score": keyframe.score,
         "boxes": [
             {**_box(d.box_xyxy_px), "label": d.label, "score": d.score, "track": d.track_index}
             for d in keyframe.detections
@@ -55,5 +57,6 @@ def _track(track: Track) -> dict[str, Any]:
     boxes = {str(frame_index): _box(box) for frame_index, box in sorted(track.boxes.items())}
     return {
         "index": track.index, "label": track.label, "score": track.score,
-        "evidence": None if track.evidence is None else track.evidence.to_dict(), "masks": masks, "boxes": boxes,
+        "evidence": None if track.evidence is None else told(track.evidence), "masks": masks, "boxes": boxes,
+        "frame_scores": {str(frame_index): score for frame_index, score in (track.frame_scores or {}).items()},
     }  # fmt: skip

@@ -8,7 +8,6 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Callable
-from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -16,7 +15,15 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from backend.domain.confidence import Calibration, Evidence
+from backend.domain.confidence import (
+    BoxEvidence,
+    Calibration,
+    Confidence,
+    Evidence,
+    FrameEvidence,
+    TrackEvidence,
+    names_of,
+)
 from backend.domain.errors import BadInput, Misconfigured
 
 PROFILES_DIR = Path(__file__).parent
@@ -165,22 +172,37 @@ class SegmenterProfile(_Part):
     clicks_as: Literal["points", "boxes"] = "points"
 
 
-class ConfidenceProfile(_Part):
-    """`backend.domain.confidence.Calibration`: measured for these weights (`premask shapeworld calibrate`)."""
+class CalibrationProfile(_Part):
+    """`backend.domain.confidence.Calibration`."""
 
     bias: float
     weights: dict[str, float]
-    right_iou: float = Field(0.75, gt=0, le=1)
+    right_iou: float = Field(gt=0, le=1)
 
-    @field_validator("weights")
-    @classmethod
-    def _weighs_what_there_is(cls, weights: dict[str, float]) -> dict[str, float]:
-        known = {field.name for field in fields(Evidence)}
-        if unknown := set(weights) - known:
-            raise ValueError(
-                f"no evidence is called {', '.join(sorted(unknown))}; there are: {', '.join(sorted(known))}"
-            )
-        return weights
+    def calibration(self) -> Calibration:
+        return Calibration(self.bias, self.weights, self.right_iou)
+
+
+class ConfidenceProfile(_Part):
+    """What makes probabilities of evidence, measured for these weights (`premask shapeworld calibrate`)."""
+
+    track: CalibrationProfile
+    box: CalibrationProfile
+    frame: CalibrationProfile
+
+    @model_validator(mode="after")
+    def _weighs_what_there_is(self) -> Self:
+        kinds: dict[str, type[Evidence]] = {"track": TrackEvidence, "box": BoxEvidence, "frame": FrameEvidence}
+        for what, kind in kinds.items():
+            known = names_of(kind)
+            if unknown := set(getattr(self, what).weights) - set(known):
+                raise ValueError(
+                    f"no evidence of a {what} is called {', '.join(sorted(unknown))}; there are: {', '.join(known)}"
+                )
+        return self
+
+    def functions(self) -> Confidence:
+        return Confidence(self.track.calibration(), self.box.calibration(), self.frame.calibration())
 
 
 class ModelProfile(_Part):
@@ -193,14 +215,8 @@ class ModelProfile(_Part):
     system1: System1Profile
     system2: System2Profile
     segmenter: SegmenterProfile
-    #: None: a track's score is what SAM2 makes of its own masks, which is no probability.
+    #: None: scores are what System 2 and SAM2 make of their own answers, which are no probabilities.
     confidence: ConfidenceProfile | None = None
-
-    @property
-    def calibration(self) -> Calibration | None:
-        """What makes a probability of the evidence for a track."""
-        known = self.confidence
-        return None if known is None else Calibration(known.bias, known.weights, known.right_iou)
 
     def with_weights(self, change: Callable[[Weights], Weights]) -> "ModelProfile":
         """The profile with each of its models' weights put through `change`; identity is counted anew."""

@@ -6,6 +6,7 @@ publication can't be.
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 
 from sqlalchemy import func
 from sqlalchemy.orm import Session
@@ -14,6 +15,7 @@ from backend.db.repositories import results as repository
 from backend.db.repositories import runs as run_rows
 from backend.db.tables import Run, TrackRow
 from backend.domain.annotation import Annotation, Box, Detection, Keyframe, Mask, Track
+from backend.domain.confidence import BoxEvidence, TrackEvidence
 from backend.domain.errors import NotFound
 from backend.domain.runs import Mode, RunStatus
 from backend.domain.text import storable
@@ -114,6 +116,7 @@ def load_annotation(session: Session, run_id: int) -> Annotation:
                     Detection(
                         d.index, Box(d.x1, d.y1, d.x2, d.y2), d.label, d.score,
                         None if d.track_id is None else index_of[d.track_id],
+                        None if d.evidence is None else BoxEvidence(**d.evidence),
                     )
                     for d in row.detections
                 ),
@@ -123,7 +126,8 @@ def load_annotation(session: Session, run_id: int) -> Annotation:
         tracks=tuple(
             Track(
                 row.index, row.label, row.score, repository.masks_of(session, row.id, probe.height, probe.width),
-                _boxes_alone(run, row),
+                _boxes_alone(run, row), None if row.evidence is None else TrackEvidence(**row.evidence),
+                repository.mask_scores_of(session, row.id) or None,
             )
             for row in run.tracks
         ),
@@ -171,10 +175,7 @@ def _storable(annotation: Annotation) -> Annotation:
         reasoning=storable(annotation.reasoning),
         raw_output=storable(annotation.raw_output),
         keyframes=tuple(_storable_keyframe(keyframe) for keyframe in annotation.keyframes),
-        tracks=tuple(
-            Track(track.index, storable(track.label), track.score, track.masks, track.boxes, track.evidence)
-            for track in annotation.tracks
-        ),
+        tracks=tuple(replace(track, label=storable(track.label)) for track in annotation.tracks),
         timings_s=annotation.timings_s,
         warnings=tuple(storable(warning) for warning in annotation.warnings),
         model=annotation.model,
@@ -182,10 +183,5 @@ def _storable(annotation: Annotation) -> Annotation:
 
 
 def _storable_keyframe(keyframe: Keyframe) -> Keyframe:
-    return Keyframe(
-        keyframe.frame_index, keyframe.position, keyframe.time_s, keyframe.segment_start_s, keyframe.segment_end_s,
-        storable(keyframe.description),
-        tuple(
-            Detection(d.index, d.box_xyxy_px, storable(d.label), d.score, d.track_index) for d in keyframe.detections
-        ),
-    )  # fmt: skip
+    detections = tuple(replace(found, label=storable(found.label)) for found in keyframe.detections)
+    return replace(keyframe, description=storable(keyframe.description), detections=detections)

@@ -1,4 +1,4 @@
-"""What speaks for a track is kept beside its score."""
+"""What speaks for a track and a box is kept beside its score; keyframes and masks have one, too."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,13 @@ depends_on: str | Sequence[str] | None = None
 
 def upgrade() -> None:
     op.add_column("tracks", sa.Column("evidence", postgresql.JSONB(), nullable=True))
+    op.add_column("detections", sa.Column("evidence", postgresql.JSONB(), nullable=True))
+    op.add_column("keyframes", sa.Column("score", sa.Float(), nullable=True))
+    op.add_column("masks", sa.Column("score", sa.REAL(), nullable=True))
 
 
 def downgrade() -> None:
+    op.drop_column("masks", "score")
+    op.drop_column("keyframes", "score")
+    op.drop_column("detections", "evidence")
     op.drop_column("tracks", "evidence")

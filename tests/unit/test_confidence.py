@@ -1,30 +1,30 @@
 """What is said of a track's being right: measured, and never more than the evidence holds."""
 
 import math
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.domain.confidence import Calibration, Evidence, log_odds
+from backend.domain.confidence import Calibration, TrackEvidence, log_odds, names_of
 from backend.profiles import ConfidenceProfile, load_profile
 from workers.evaluation.calibration import fit, reliability
 
-NAMES = [field.name for field in fields(Evidence)]
+NAMES = names_of(TrackEvidence)
 SHARES = st.floats(0, 1)
-EVIDENCE = st.builds(Evidence, **dict.fromkeys(NAMES, SHARES))
+EVIDENCE = st.builds(TrackEvidence, **dict.fromkeys(NAMES, SHARES))
 
 
-def drawn(rng: np.random.Generator) -> Evidence:
-    return Evidence(**dict(zip(NAMES, rng.uniform(0.02, 0.98, len(NAMES)).tolist(), strict=True)))
+def drawn(rng: np.random.Generator) -> TrackEvidence:
+    return TrackEvidence(**dict(zip(NAMES, rng.uniform(0.02, 0.98, len(NAMES)).tolist(), strict=True)))
 
 
 @given(EVIDENCE, st.sampled_from(NAMES), SHARES)
-def test_more_of_what_speaks_for_it_is_never_less_likely(evidence: Evidence, name: str, share: float) -> None:
-    calibration = Calibration(-1.0, dict.fromkeys(NAMES, 0.7))
-    more = replace(evidence, **{name: max(share, asdict(evidence)[name])})
+def test_more_of_what_speaks_for_it_is_never_less_likely(evidence: TrackEvidence, name: str, share: float) -> None:
+    calibration = Calibration(-1.0, dict.fromkeys(NAMES, 0.7), 0.75)
+    more = replace(evidence, **{name: max(share, getattr(evidence, name))})
     assert 0 < calibration.probability(evidence) <= calibration.probability(more) < 1
 
 
@@ -37,7 +37,7 @@ def test_log_odds_are_finite_and_turn_over(share: float) -> None:
 def test_what_made_the_tracks_right_is_found() -> None:
     """Tracks that are right by a known rule: the fit has its probabilities, and puts nothing on the rest."""
     rng = np.random.default_rng(0)
-    truth = Calibration(-0.5, {"said_lowest": 1.0, "seen": 2.0})
+    truth = Calibration(-0.5, {"said_lowest": 1.0, "seen": 2.0}, 0.75)
     evidence = [drawn(rng) for _ in range(4000)]
     right = [bool(rng.uniform() < truth.probability(one)) for one in evidence]
     found = fit(evidence, right, 0.75)
@@ -67,18 +67,21 @@ def test_reliability_is_what_it_is_called() -> None:
 @pytest.mark.parametrize("right", [[True, True], [False, False]])
 def test_nothing_is_learned_where_all_are_alike(right: list[bool]) -> None:
     evidence = [drawn(np.random.default_rng(n)) for n in range(2)]
-    with pytest.raises(ValueError, match="right and"):
+    with pytest.raises(ValueError, match="right and some"):
         fit(evidence, right, 0.75)
-    with pytest.raises(ValueError, match="right and"):
+    with pytest.raises(ValueError, match="right and some"):
         reliability([0.4, 0.6], right)
 
 
 def test_a_calibration_is_part_of_a_model_version_and_one_without_is_what_it_was() -> None:
     profile = load_profile("shapeworld")
     bare = type(profile).model_validate(profile.model_dump() | {"confidence": None})
-    other = type(profile).model_validate(profile.model_dump() | {"confidence": {"bias": 1.0, "weights": {"seen": 1.0}}})
-    assert bare.calibration is None
+    table = {"bias": 1.0, "weights": {"seen": 1.0}, "right_iou": 0.75}
+    tables = dict.fromkeys(("track", "box", "frame"), table)
+    other = type(profile).model_validate(profile.model_dump() | {"confidence": tables})
+    assert bare.confidence is None
     assert other.digest != bare.digest
-    assert other.calibration == Calibration(1.0, {"seen": 1.0})
-    with pytest.raises(ValueError, match="no evidence is called hope"):
-        ConfidenceProfile(bias=0.0, weights={"hope": 1.0})
+    assert other.confidence is not None
+    assert other.confidence.functions().box == Calibration(1.0, {"seen": 1.0}, 0.75)
+    with pytest.raises(ValueError, match="no evidence of a frame is called hope"):
+        ConfidenceProfile.model_validate(tables | {"frame": table | {"weights": {"hope": 1.0}}})

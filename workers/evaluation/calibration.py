@@ -1,8 +1,8 @@
-"""Calibration: from tracks of which it is known whether they are right to the probability that one is; and how far such
+"""Calibration: from things of which it is known whether they are right to the probability that one is; and how far such
 probabilities can be relied on."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from scipy.stats import rankdata
 
-from backend.domain.confidence import Calibration, Evidence, log_odds
+from backend.domain.confidence import Calibration, Evidence, log_odds, names_of
 
 #: On weights of standardized evidence: with few wrong tracks the fit must not go to their last detail.
 _RIDGE = 1.0
@@ -34,9 +34,9 @@ def fit(evidence: Sequence[Evidence], right: Sequence[bool], right_iou: float) -
     ones."""
     y = np.asarray(right, np.float64)
     if not 0 < y.sum() < len(y):
-        raise ValueError("a calibration needs tracks that are right and tracks that are wrong")
-    names = [field.name for field in fields(Evidence)]
-    x = np.array([[log_odds(asdict(one)[name]) for name in names] for one in evidence])
+        raise ValueError("a calibration needs some that are right and some that are wrong")
+    names = names_of(type(evidence[0]))
+    x = np.array([[log_odds(getattr(one, name)) for name in names] for one in evidence])
     middle, spread = x.mean(0), np.where(x.std(0) > 1e-9, x.std(0), 1.0)
     z = (x - middle) / spread
 
@@ -58,7 +58,7 @@ def reliability(probabilities: Sequence[float], right: Sequence[bool]) -> Reliab
     p, y = np.asarray(probabilities, np.float64), np.asarray(right, np.float64)
     positives = int(y.sum())
     if not 0 < positives < len(y):
-        raise ValueError("there must be tracks that are right and tracks that are wrong")
+        raise ValueError("there must be some that are right and some that are wrong")
     ranks = rankdata(p)
     auc = (ranks[y > 0].sum() - positives * (positives + 1) / 2) / (positives * (len(y) - positives))
     bins = [

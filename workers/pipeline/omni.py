@@ -7,30 +7,30 @@ identity across keyframes (`linking`), a streaming segmenter, and honest ends wh
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.domain.annotation import Annotation, Detection, Keyframe, Mask, Track, VideoProbe
+from backend.domain.annotation import Annotation, Mask, VideoProbe
 from backend.domain.corrected import Carry
 from backend.domain.frames import Sampling, sample_uniformly
-from backend.domain.runs import Mode, RunStatus, Stage
+from backend.domain.runs import Mode, Stage
 from backend.ports import Checkpoints, StageListener
 from backend.profiles import ModelProfile
 from backend.settings import PipelineSettings
 from integrations.media.probe import probe_video
+from workers.pipeline.assembling import Found, assemble, each_alone
 from workers.pipeline.carrying import carry
 from workers.pipeline.clip import SCRATCH_BYTES, Clip, LastClip
 from workers.pipeline.decision import Decision, Looked
 from workers.pipeline.engines.loading import load_engines
-from workers.pipeline.evidence import evidence_of
 from workers.pipeline.linking import LinkedTrack, corroborated
 from workers.pipeline.parsing import Moment
 from workers.pipeline.scratch import ScratchCheckpoints
-from workers.pipeline.segmenter import FEATURE_CACHE_BYTES, BoxPrompt, MaskPrompt, Prompt, Propagation, Segmenter
+from workers.pipeline.segmenter import FEATURE_CACHE_BYTES, BoxPrompt, MaskPrompt, Prompt, Segmenter
 from workers.pipeline.system1 import System1, System1Result
 from workers.pipeline.system2 import GroundedBox, System2
 
@@ -120,7 +120,8 @@ class OmniPipeline:
                 kept.decide(decision.to_bytes())
             images = clip.images([k.frame_index for k in decision.looked])
             if mode is Mode.AID:
-                return self._assemble(clip.probe, seed, decision, _each_alone(decision), [], images, progress)
+                found = Found(clip.probe, decision, each_alone(decision), [], images)
+                return assemble(found, self._profile, seed, progress.timings_s, progress.warnings)
             with progress.stage(Stage.SEGMENT):
                 clip.need_all()
                 propagations, tracks = carry(
@@ -129,7 +130,8 @@ class OmniPipeline:
                 )  # fmt: skip
             with progress.stage(Stage.LINK):
                 linked = self._believe(decision, tracks, progress)
-        return self._assemble(clip.probe, seed, decision, linked, propagations, images, progress)
+        found = Found(clip.probe, decision, linked, propagations, images)
+        return assemble(found, self._profile, seed, progress.timings_s, progress.warnings)
 
     def _decide(self, clip: Clip, instruction: str, mode: Mode, seed: int, progress: _Progress) -> Decision:
         """System 1 on the sampled frames, System 2 on the keyframes."""
@@ -248,110 +250,11 @@ class OmniPipeline:
                 progress.warnings.append(f"the thing boxed on frame {where} was dropped: {reason}")
         return kept
 
-    def _assemble(
-        self, probe: VideoProbe, seed: int, decision: Decision, linked: list[LinkedTrack],
-        propagations: list[Propagation], images: dict[int, NDArray[Any]], progress: _Progress,
-    ) -> Annotation:  # fmt: skip
-        chosen, looked = decision.chosen, decision.looked
-        keyframes, labels = _keyframes(probe, looked, linked)
-        tracks = tuple(
-            self._believed(_track(i, labels[i], thing, keyframes), thing, decision, propagations)
-            for i, thing in enumerate(linked)
-        )
-        if lost := sum(not p.masks for p in propagations):
-            progress.warnings.append(f"{lost} of {len(propagations)} boxes became no mask and are in no track")
-        status, outcome = _outcome(chosen, looked, tracks)
-        return Annotation(
-            probe=probe, status=status, outcome_code=outcome, reasoning=chosen.answer.reasoning,
-            raw_output=chosen.raw_output, keyframes=tuple(keyframes), tracks=tracks, timings_s=progress.timings_s,
-            warnings=tuple(progress.warnings), model=self._provenance(seed),
-            keyframe_images=images,
-        )  # fmt: skip
-
-    def _believed(
-        self, track: Track, thing: LinkedTrack, decision: Decision, propagations: list[Propagation]
-    ) -> Track:  # fmt: skip
-        """The track with what speaks for it, and the probability that it is right, where the profile can tell it."""
-        if not thing.masks:
-            return track
-        evidence, calibration = evidence_of(thing, decision, propagations), self._profile.calibration
-        score = track.score if calibration is None else round(calibration.probability(evidence), 4)
-        return replace(track, score=score, evidence=evidence)
-
-    def _provenance(self, seed: int) -> dict[str, Any]:
-        profile = self._profile
-        parts = {
-            "system1": profile.system1.weights,
-            "system2": profile.system2.weights or profile.system1.weights,
-            "segmenter": profile.segmenter.weights,
-        }
-        return {
-            "profile": profile.name,
-            "digest": profile.digest,
-            "seed": seed,
-            "trained_on": {role: weights.trained_on for role, weights in parts.items()},
-        }
-
 
 def _prompt(carry: Carry) -> Prompt:
     if isinstance(carry.prompt, Mask):
         return MaskPrompt(carry.frame_index, carry.prompt)
     return BoxPrompt(carry.frame_index, carry.prompt)
-
-
-def _each_alone(decision: Decision) -> list[LinkedTrack]:
-    """Every box a thing of its own, of which nothing but the box is known."""
-    return [LinkedTrack((member,), {}, {}) for member in range(len(decision.prompts))]
-
-
-def _track(index: int, label: str, thing: LinkedTrack, keyframes: Sequence[Keyframe]) -> Track:
-    """A track with SAM2's score of its masks; without masks, with its boxes and System 2's score of them."""
-    if thing.masks:
-        return Track(index, label, round(float(np.mean(list(thing.predicted_iou.values()))), 4), thing.masks)
-    found = [(k.frame_index, d) for k in keyframes for d in k.detections if d.track_index == index]
-    score = round(float(np.mean([detection.score for _, detection in found])), 4)
-    return Track(index, label, score, {}, {frame_index: detection.box_xyxy_px for frame_index, detection in found})
-
-
-def _keyframes(
-    probe: VideoProbe, looked: Sequence[Looked], linked: list[LinkedTrack]
-) -> tuple[tuple[Keyframe, ...], dict[int, str]]:
-    """The keyframes with their detections led to their tracks, and each track's label: that of its first detection."""
-    track_of = {member: index for index, track in enumerate(linked) for member in track.members}
-    keyframes, labels = [], dict[int, str]()
-    detection_count = 0
-    for position, (frame_index, moment, boxes) in enumerate((k.frame_index, k.moment, k.boxes) for k in looked):
-        detections = []
-        for index, box in enumerate(boxes):
-            track_index = track_of.get(detection_count + index)
-            label = box.label or moment.description
-            if track_index is not None:
-                labels.setdefault(track_index, label)
-            detections.append(Detection(index, box.box_xyxy_px, label, round(box.score, 4), track_index))
-        detection_count += len(boxes)
-        keyframes.append(
-            Keyframe(
-                frame_index=frame_index,
-                position=position,
-                time_s=round(probe.time_s(frame_index), 6),
-                segment_start_s=moment.start_s,
-                segment_end_s=moment.end_s,
-                description=moment.description,
-                detections=tuple(detections),
-            )
-        )
-    return tuple(keyframes), labels
-
-
-def _outcome(
-    chosen: System1Result, looked: Sequence[Looked], tracks: tuple[Track, ...]
-) -> tuple[RunStatus, str | None]:
-    """Succeeded, or no_target with the reason: absent (System 1 says so), unparsable, no_box, no_mask."""
-    if tracks:
-        return RunStatus.SUCCEEDED, None
-    if not chosen.answer.moments:
-        return RunStatus.NO_TARGET, "absent" if chosen.answer.says_none else "unparsable"
-    return RunStatus.NO_TARGET, "no_mask" if any(k.boxes for k in looked) else "no_box"
 
 
 def load_pipeline(

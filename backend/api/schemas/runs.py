@@ -69,6 +69,7 @@ class KeyframeOut(Row):
     segment_start_s: float
     segment_end_s: float
     description: str
+    score: float | None
     image_key: str
     detections: list[DetectionOut]
 

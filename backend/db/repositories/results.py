@@ -1,6 +1,7 @@
 """What a run found, written in one go and read back: keyframes, tracks, detections, masks, publications."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 import psycopg
@@ -10,9 +11,10 @@ from sqlalchemy.orm import Session
 
 from backend.db.tables import DetectionRow, KeyframeRow, MaskRow, Publication, TrackRow
 from backend.domain.annotation import Box, Keyframe, Mask, Track
+from backend.domain.confidence import told
 from backend.domain.windows import Window, stored_as
 
-_MASK_COPY = "COPY masks (track_id, frame_index, counts, area, x1, y1, x2, y2) FROM STDIN"
+_MASK_COPY = "COPY masks (track_id, frame_index, counts, area, x1, y1, x2, y2, score) FROM STDIN"
 
 
 def add_tracks(
@@ -23,7 +25,7 @@ def add_tracks(
         TrackRow(
             run_id=run_id, index=track.index, label=track.label, score=track.score,
             box_keyframes=box_keyframes[track.index],
-            evidence=None if track.evidence is None else track.evidence.to_dict(),
+            evidence=None if track.evidence is None else told(track.evidence),
         )
         for track in tracks
     ]  # fmt: skip
@@ -44,7 +46,7 @@ def add_keyframes(
         KeyframeRow(
             run_id=run_id, frame_index=keyframe.frame_index, position=keyframe.position, time_s=keyframe.time_s,
             segment_start_s=keyframe.segment_start_s, segment_end_s=keyframe.segment_end_s,
-            description=keyframe.description, image_key=image_keys[keyframe.frame_index],
+            description=keyframe.description, score=keyframe.score, image_key=image_keys[keyframe.frame_index],
         )
         for keyframe in keyframes
     ]  # fmt: skip
@@ -57,6 +59,7 @@ def add_keyframes(
                 x1=detection.box_xyxy_px.x1, y1=detection.box_xyxy_px.y1,
                 x2=detection.box_xyxy_px.x2, y2=detection.box_xyxy_px.y2,
                 track_id=None if detection.track_index is None else track_ids[detection.track_index],
+                evidence=None if detection.evidence is None else told(detection.evidence),
             )
             for detection in keyframe.detections
         )  # fmt: skip
@@ -75,13 +78,15 @@ def copy_masks(session: Session, tracks: Iterable[Track], track_ids: Mapping[int
     return count
 
 
-def _mask_rows(tracks: Iterable[Track], track_ids: Mapping[int, int]) -> Iterator[tuple[int | str, ...]]:
+def _mask_rows(tracks: Iterable[Track], track_ids: Mapping[int, int]) -> Iterator[tuple[int | str | float | None, ...]]:
     for track in tracks:
-        for frame_index, mask in track.masks.items():
+        # Both may lie elsewhere and are read in order.
+        scores = iter(track.frame_scores.values()) if track.frame_scores is not None else repeat(None)
+        for (frame_index, mask), score in zip(track.masks.items(), scores, strict=False):
             if mask.area > 0:
                 box = mask.box_xyxy_px
                 corners = (int(box.x1), int(box.y1), int(box.x2), int(box.y2))
-                yield (track_ids[track.index], frame_index, mask.counts, mask.area, *corners)
+                yield (track_ids[track.index], frame_index, mask.counts, mask.area, *corners, score)
 
 
 def masks_of(session: Session, track_id: int, height: int, width: int) -> dict[int, Mask]:
@@ -95,6 +100,15 @@ def masks_of(session: Session, track_id: int, height: int, width: int) -> dict[i
         frame_index: Mask(height, width, counts, area, Box(x1, y1, x2, y2))
         for frame_index, counts, area, x1, y1, x2, y2 in rows
     }
+
+
+def mask_scores_of(session: Session, track_id: int) -> dict[int, float]:
+    """The scores of a track's masks by frame index, in order, where they have one."""
+    rows = session.execute(
+        select(MaskRow.frame_index, MaskRow.score).where(MaskRow.track_id == track_id).order_by(MaskRow.frame_index)
+    )
+    # A real holds them to seven digits.
+    return {frame_index: round(score, 4) for frame_index, score in rows if score is not None}
 
 
 def lock_pending_publications(session: Session, run_id: int) -> Sequence[Publication]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from sqlalchemy import (
+    REAL,
     BigInteger,
     CheckConstraint,
     Float,
@@ -103,6 +104,8 @@ class KeyframeRow(Base):
     segment_start_s: Mapped[float]
     segment_end_s: Mapped[float]
     description: Mapped[str] = mapped_column(Text)
+    #: The least of its detections', 0 without one; null in runs of before it was kept.
+    score: Mapped[float | None]
     image_key: Mapped[str] = mapped_column(String(1024))
 
     detections: Mapped[list["DetectionRow"]] = relationship(order_by="DetectionRow.index", viewonly=True)
@@ -110,7 +113,7 @@ class KeyframeRow(Base):
 
 class TrackRow(Base):
     """`box_keyframes` are the fewest [frame_index, x1, y1, x2, y2, visible] that keep every interpolated box close.
-    `evidence`: what speaks for the track (`domain.confidence.Evidence`); `score` is made of it."""
+    `evidence`: what speaks for the track (`domain.confidence.TrackEvidence`); `score` is made of it."""
 
     __tablename__ = "tracks"
     __table_args__ = (UniqueConstraint("run_id", "index"),)
@@ -125,7 +128,7 @@ class TrackRow(Base):
 
 
 class DetectionRow(Base):
-    """The paper's tuple: a box (source pixels) on a keyframe."""
+    """The paper's tuple: a box (source pixels) on a keyframe. `evidence`: `domain.confidence.BoxEvidence`."""
 
     __tablename__ = "detections"
     __table_args__ = (
@@ -143,6 +146,7 @@ class DetectionRow(Base):
     label: Mapped[str] = mapped_column(Text)
     score: Mapped[float | None]
     track_id: Mapped[int | None] = mapped_column(ForeignKey("tracks.id", ondelete="SET NULL"), index=True)
+    evidence: Mapped[dict[str, float] | None] = mapped_column(JSONB(none_as_null=True))
 
 
 class MaskRow(Base):
@@ -159,6 +163,8 @@ class MaskRow(Base):
     y1: Mapped[int]
     x2: Mapped[int]
     y2: Mapped[int]
+    #: How likely this mask is right; null in runs of before it was kept.
+    score: Mapped[float | None] = mapped_column(REAL)
 
 
 class Publication(Base):

@@ -92,8 +92,8 @@ class OpenAIEngine:
 
         `confidence` and `lowest` are over the tokens of which the server tells. Raises what `ChatServer.post` raises,
         and `Misconfigured` if an answer has no text, no token probabilities or no count of the prompt's tokens, or if
-        the server showed the model less than it was sent. The first failure ends the call: what is not under way by then
-        is not sent.
+        the server showed the model less than it was sent. The first failure ends the call: what is not under way by
+        then is not sent.
         """
         futures = [
             self._pool.submit(self._complete, prompt, min_pixels, max_pixels, max_new_tokens, fps) for prompt in prompts

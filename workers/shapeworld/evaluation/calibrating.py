@@ -1,19 +1,25 @@
 """A profile's calibration, found on clips of the proving ground and measured on others."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from operator import attrgetter
 from typing import Any
 
-from backend.domain.confidence import Calibration
+from backend.domain.confidence import Calibration, Evidence
 from backend.domain.errors import BadInput
 from workers.evaluation.calibration import Reliability, fit, reliability
-from workers.shapeworld.evaluation.scores import ClipScore, TrackScore
+from workers.shapeworld.evaluation.scores import ClipScore
+
+#: What is known of things of one kind: what speaks for each, and its IoU with the truth.
+Known = list[tuple[Evidence, float]]
+#: System 2 is measured by the same.
+_BOX_IOU = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """`calibrated` and `own`: on clips that it was not fitted by, the calibration and SAM2's mean estimate of its
-    masks, which is what a track's score is without one. `fitted_on`, `measured_on`: (tracks, right ones)."""
+    """Of tracks, boxes or masks. `calibrated` and `own`: on clips that it was not fitted by, the calibration, and the
+    model's own word, which is the score without one. `fitted_on`, `measured_on`: (how many, right ones)."""
 
     calibration: Calibration
     fitted_on: tuple[int, int]
@@ -21,38 +27,74 @@ class Calibrated:
     calibrated: Reliability
     own: Reliability
 
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """`own`: whose word is compared with, by kind of thing."""
+
+    track: Calibrated
+    box: Calibrated
+    frame: Calibrated
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     def told(self) -> str:
-        """The table for the profile, and how far it can be relied on."""
-        known = self.calibration
-        weights = "\n".join(f"{name} = {weight}" for name, weight in known.weights.items())
-        head = f"[confidence]\nbias = {known.bias}\nright_iou = {known.right_iou}"
-        lines = [f"{head}\n\n[confidence.weights]\n{weights}\n"]
-        lines.append(f"fitted on {self.fitted_on[0]} tracks, of which {self.fitted_on[1]} are right;")
-        lines.append(f"measured on {self.measured_on[0]} others, of which {self.measured_on[1]} are right:")
-        for name, one in (("calibrated", self.calibrated), ("SAM2's own", self.own)):
-            error = f"calibration error {one.expected_calibration_error:.3f}, Brier score {one.brier:.3f}"
-            lines.append(f"{name}: right before wrong {one.auc:.3f}, {error}")
-            lines += [f"  said {said:.3f}  were {was:.3f}  ({count})" for said, was, count in one.bins]
-        return "\n".join(lines)
+        """The tables for the profile, and how far each can be relied on."""
+        parts = {"track": self.track, "box": self.box, "frame": self.frame}
+        tables = [_table(name, one.calibration) for name, one in parts.items()]
+        return "\n".join([*tables, *(_said(name, one) for name, one in parts.items())])
 
 
-def calibrated(fitted: Sequence[ClipScore], measured: Sequence[ClipScore], right_iou: float) -> Calibrated:
-    """Raises `BadInput` where there are no wrong tracks, or no right ones, on either."""
+def _table(name: str, known: Calibration) -> str:
+    weights = "\n".join(f"{evidence} = {weight}" for evidence, weight in known.weights.items())
+    head = f"[confidence.{name}]\nbias = {known.bias}\nright_iou = {known.right_iou}"
+    return f"{head}\n\n[confidence.{name}.weights]\n{weights}\n"
+
+
+def _said(name: str, found: Calibrated) -> str:
+    (many, right), (others, others_right) = found.fitted_on, found.measured_on
+    lines = [f"{name}: fitted on {many}, of which {right} are right; measured on {others}, of which {others_right} are"]
+    for who, one in (("calibrated", found.calibrated), ("the model's own", found.own)):
+        error = f"calibration error {one.expected_calibration_error:.3f}, Brier score {one.brier:.3f}"
+        lines.append(f"  {who}: right before wrong {one.auc:.3f}, {error}")
+        lines += [f"    said {said:.3f}  were {was:.3f}  ({count})" for said, was, count in one.bins]
+    return "\n".join(lines)
+
+
+def calibrated(fitted: Sequence[ClipScore], measured: Sequence[ClipScore], right_iou: float) -> Found:
+    """Raises `BadInput` where there is nothing wrong, or nothing right, on either."""
     try:
-        known, known_right = _tracks(fitted, right_iou)
-        calibration = fit([track.evidence for track in known], known_right, right_iou)
-        others, others_right = _tracks(measured, right_iou)
-        own = reliability([track.evidence.seen for track in others], others_right)
-        said = reliability([calibration.probability(track.evidence) for track in others], others_right)
+        track = _calibrated(_tracks(fitted), _tracks(measured), right_iou, attrgetter("seen"))
+        box = _calibrated(_boxes(fitted), _boxes(measured), _BOX_IOU, attrgetter("named"))
+        of_track = track.calibration
+        frame = _calibrated(_frames(fitted, of_track), _frames(measured, of_track), right_iou, attrgetter("seen"))
     except ValueError as error:
         raise BadInput(f"{error}; take more clips") from error
-    counts = [(len(right), sum(right)) for right in (known_right, others_right)]
-    return Calibrated(calibration, counts[0], counts[1], said, own)
+    return Found(track, box, frame)
 
 
-def _tracks(scores: Sequence[ClipScore], right_iou: float) -> tuple[list[TrackScore], list[bool]]:
-    tracks = [track for score in scores for track in score.tracks]
-    return tracks, [track.j >= right_iou for track in tracks]
+def _calibrated(known: Known, others: Known, right_iou: float, own: Callable[[Evidence], float]) -> Calibrated:
+    right, others_right = ([iou >= right_iou for _, iou in some] for some in (known, others))
+    calibration = fit([evidence for evidence, _ in known], right, right_iou)
+    said = reliability([calibration.probability(evidence) for evidence, _ in others], others_right)
+    theirs = reliability([own(evidence) for evidence, _ in others], others_right)
+    counts = [(len(some), sum(some)) for some in (right, others_right)]
+    return Calibrated(calibration, counts[0], counts[1], said, theirs)
+
+
+def _tracks(scores: Sequence[ClipScore]) -> Known:
+    return [(track.evidence, track.j) for score in scores for track in score.tracks]
+
+
+def _boxes(scores: Sequence[ClipScore]) -> Known:
+    return [(evidence, iou) for score in scores for evidence, iou in score.boxes]
+
+
+def _frames(scores: Sequence[ClipScore], of_track: Calibration) -> Known:
+    """With the tracks' probabilities as that calibration has them: when the clips were run there was another, or
+    none."""
+    return [
+        (replace(evidence, track=of_track.probability(track.evidence)), iou)
+        for score in scores for track in score.tracks for evidence, iou in track.frames
+    ]  # fmt: skip

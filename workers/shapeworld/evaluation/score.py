@@ -1,7 +1,7 @@
 """Scoring one clip: the pipeline as users run it, then SAM2 and System 2 each alone with true input."""
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from workers.pipeline.frame_store import FrameStore
 from workers.pipeline.omni import OmniPipeline
 from workers.pipeline.segmenter import BoxPrompt
 from workers.pipeline.system2 import Grounding
-from workers.shapeworld.evaluation.scores import Case, ClipScore, Part, TrackScore
+from workers.shapeworld.evaluation.scores import Case, ClipScore, Part
+from workers.shapeworld.evaluation.spoken import known_of
 from workers.shapeworld.world import video
 from workers.shapeworld.world.make import Example, make_scene
 from workers.shapeworld.world.queries import Kind
@@ -54,19 +55,8 @@ def _whole(
         found.raw_output, found.warnings, {k.description for k in found.keyframes}, found.outcome_code == "absent",
         [k.frame_index for k in found.keyframes],
     )  # fmt: skip
-    targets = [truth.seen((thing,)) for thing in example.question.targets]
-    tracks = tuple(
-        TrackScore(track.score or 0.0, track.evidence, _likeness(track.masks, targets, truth.frame_count))
-        for track in found.tracks
-        if track.evidence is not None
-    )
-    said = {"pipeline_j": whole.j, "pipeline_f": whole.f, "seconds": seconds, "tracks": tracks}
+    said = {"pipeline_j": whole.j, "pipeline_f": whole.f, "seconds": seconds, **known_of(found, example, truth)}
     return answer.scores(example, target) | said
-
-
-def _likeness(masks: Mapping[int, Mask], targets: Sequence[Mapping[int, Mask]], frame_count: int) -> float:
-    """J with the target that it is most like; 0 where there is none."""
-    return max((similarity([masks], target, frame_count).j for target in targets), default=0.0)
 
 
 def _looked(pipeline: OmniPipeline, path: Path, example: Example, target: dict[int, Mask]) -> dict[str, Any]:

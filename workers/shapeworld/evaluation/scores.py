@@ -3,8 +3,9 @@
 import json
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Any
 
-from backend.domain.confidence import Evidence
+from backend.domain.confidence import BoxEvidence, FrameEvidence, TrackEvidence
 from workers.shapeworld.world.levels import EASY, HARD, LEVELS, MEDIUM, Level
 from workers.shapeworld.world.queries import Kind
 
@@ -41,11 +42,12 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class TrackScore:
-    """A track of the pipeline: its score, what speaks for it, and its J with the target that it is most like."""
+    """A track of the pipeline: what speaks for it, and its J with the target that it is most like; of some of its masks
+    likewise what speaks for each and its IoU."""
 
-    score: float
-    evidence: Evidence
+    evidence: TrackEvidence
     j: float
+    frames: tuple[tuple[FrameEvidence, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class ClipScore:
     segmenter_j: float | None = None
     segmenter_f: float | None = None
     tracks: tuple[TrackScore, ...] = ()
+    boxes: tuple[tuple[BoxEvidence, float], ...] = ()
 
     def to_line(self) -> str:
         return json.dumps(asdict(self))
@@ -79,6 +82,12 @@ class ClipScore:
     def from_line(cls, line: str) -> "ClipScore":
         data = json.loads(line)
         case = Case(data["case"]["seed"], Kind(data["case"]["kind"]), data["case"]["level"])
-        tracks = tuple(TrackScore(**one | {"evidence": Evidence(**one["evidence"])}) for one in data.get("tracks", ()))
+        tracks = tuple(_track(one) for one in data.get("tracks", ()))
+        boxes = tuple((BoxEvidence(**given), iou) for given, iou in data.get("boxes", ()))
         visible = tuple(data["keyframes_visible"])
-        return cls(**data | {"case": case, "keyframes_visible": visible, "tracks": tracks})
+        return cls(**data | {"case": case, "keyframes_visible": visible, "tracks": tracks, "boxes": boxes})
+
+
+def _track(data: dict[str, Any]) -> TrackScore:
+    frames = tuple((FrameEvidence(**given), iou) for given, iou in data["frames"])
+    return TrackScore(TrackEvidence(**data["evidence"]), data["j"], frames)
