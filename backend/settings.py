@@ -6,7 +6,7 @@ The TOML file is `premask.toml` in the working directory, or what `PREMASK_CONFI
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -110,8 +110,31 @@ class WorkerSettings(Group):
     weights_max_gib: float = Field(100.0, gt=0, description="kept there; those unused for longest go first")
 
 
+class ReanchoringSettings(Group):
+    """Asking System 2 again where a track is in doubt (docs/confidence.md). Ours, not the paper's."""
+
+    frames: int = Field(0, ge=0, description="how many frames of a run may be asked about again; 0: none")
+    below: float = Field(0.5, gt=0, le=1, description="of a mask's score: from there on down it is in doubt")
+    area_ratio: float = Field(
+        0.4,
+        gt=0,
+        lt=1,
+        description="a mask is in doubt, too, if the lesser of it and the one before is less of the other",
+    )
+    apart_s: float = Field(0.3, ge=0, description="so far from any frame that System 2 was shown")
+
+
+class FeedbackSettings(Group):
+    """Asking System 1 a second time, with what System 2 saw (docs/confidence.md). Ours, not the paper's."""
+
+    rounds: int = Field(0, ge=0, le=1, description="how many more times; 0: never")
+    below: float = Field(0.5, gt=0, le=1, description="of the best track's score: from there on down it is asked")
+
+
 class PipelineSettings(Group):
     seed: int = 0
+    reanchoring: ReanchoringSettings = ReanchoringSettings()
+    feedback: FeedbackSettings = FeedbackSettings()
     keyframes: int = Field(4, ge=1, description="K0 of the method: how many moments are kept")
     link_iou: float = Field(0.5, gt=0, le=1, description="mask IoU from which two keyframes' detections are one thing")
     min_support: float = Field(
@@ -121,6 +144,16 @@ class PipelineSettings(Group):
     max_frames: int = Field(500_000, ge=1)
     max_side_px: int = Field(8192, ge=16)
     min_side_px: int = Field(16, ge=1)
+
+    def configuration(self) -> dict[str, Any]:
+        """What a run's identity is made of: JSON values. What is off is left out, as if there were no such setting:
+        with another identity every video would be annotated again."""
+        configuration = self.model_dump(mode="json")
+        if not self.reanchoring.frames:
+            del configuration["reanchoring"]
+        if not self.feedback.rounds:
+            del configuration["feedback"]
+        return configuration
 
 
 class RewardSettings(Group):

@@ -72,12 +72,12 @@ def _prompt(frames: int) -> Any:
 
 def _carry_ours(segmenter: Any, path: Path, frames: int) -> int:
     from integrations.media.probe import probe_video
-    from workers.pipeline.carrying import carry
+    from workers.pipeline.carrying import Carrying
     from workers.pipeline.clip import Clip
 
     # Room for a tenth of the short video: the long one isn't held on disk either.
     with Clip.open(path, probe_video(path), SIDE_PX, None, SHORT // 10 * SIDE_PX**2 * 3) as clip:
-        _, [track] = carry(segmenter, clip.small, [_prompt(frames)], (WIDTH, HEIGHT), 0.5)
+        [track] = Carrying(segmenter, clip.small, (WIDTH, HEIGHT), 0.5).add([_prompt(frames)])
         return sum(mask.area > 0 for mask in track.masks.values())
 
 

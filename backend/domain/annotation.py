@@ -99,7 +99,8 @@ class Detection:
 @dataclass(frozen=True, slots=True)
 class Keyframe:
     """A moment System 1 chose. `segment_*_s` are the nominal seconds it wrote; `time_s` is the source's PTS time.
-    `score`: the least of its detections', 0 where System 2 found nothing."""
+    `score`: the least of its detections', 0 where System 2 found nothing. `origin`: `chosen`, or `reanchored` where a
+    track was in doubt and System 2 was asked about that frame, too."""
 
     frame_index: int
     position: int
@@ -108,6 +109,7 @@ class Keyframe:
     segment_end_s: float
     description: str
     detections: tuple[Detection, ...]
+    origin: str = "chosen"
 
     @property
     def score(self) -> float:

@@ -41,6 +41,7 @@ def _keyframe(keyframe: Keyframe) -> dict[str, Any]:
         "time_s": keyframe.time_s,
         "description": keyframe.description,
         "score": keyframe.score,
+        "origin": keyframe.origin,
         "boxes": [
             {**_box(d.box_xyxy_px), "label": d.label, "score": d.score, "track": d.track_index}
             for d in keyframe.detections

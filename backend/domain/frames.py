@@ -76,12 +76,18 @@ class Sampling:
         position = int(nominal_s * self.nominal_fps + 1e-6)
         return self.frame_indices[min(position, len(self.frame_indices) - 1)]
 
+    def nominal_s_of(self, frame_index: int) -> float:
+        """The nominal second at which the sampled frame nearest to that source frame is shown."""
+        nearest = min(range(len(self.frame_indices)), key=lambda n: abs(self.frame_indices[n] - frame_index))
+        return nearest / self.nominal_fps
 
-def sample_uniformly(frame_count: int, max_frames: int, nominal_fps: float) -> Sampling:
+
+def sample_uniformly(frame_count: int, max_frames: int, nominal_fps: float, *, between: bool = False) -> Sampling:
     """At most `max_frames` source frames, uniformly spaced, first and last included (`linspace(0, N - 1, n)`,
-    appendix B)."""
+    appendix B). `between` [ours]: frames in the middles of n equal parts of the clip, for a second look."""
     if frame_count < 1:
         raise ValueError("a clip has at least one frame")
     count = min(frame_count, max_frames)
-    indices = np.linspace(0, frame_count - 1, count).round().astype(int)
+    places = (np.arange(count) + 0.5) * frame_count / count - 0.5 if between else np.linspace(0, frame_count - 1, count)
+    indices = places.round().astype(int)
     return Sampling(tuple(int(i) for i in indices), nominal_fps)

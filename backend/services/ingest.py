@@ -40,7 +40,7 @@ class RunSpec:
 
     @classmethod
     def of(cls, profile: ModelProfile, pipeline: PipelineSettings) -> "RunSpec":
-        return cls(profile, pipeline.model_dump(mode="json"))
+        return cls(profile, pipeline.configuration())
 
     @property
     def config_digest(self) -> str:

@@ -119,7 +119,7 @@ def load_annotation(session: Session, run_id: int) -> Annotation:
                         None if d.evidence is None else BoxEvidence(**d.evidence),
                     )
                     for d in row.detections
-                ),
+                ), row.origin,
             )
             for row in run.keyframes
         ),

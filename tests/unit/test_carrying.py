@@ -7,7 +7,7 @@ import pytest
 
 from backend.domain.annotation import Box, Mask
 from backend.domain.masks import encode_mask
-from workers.pipeline.carrying import carry, spans_between
+from workers.pipeline.carrying import Carrying, spans_between
 from workers.pipeline.linking import link
 from workers.pipeline.segmenter import BoxPrompt, Propagation
 
@@ -55,7 +55,7 @@ def carried(segmenter: Follows, prompts: list[BoxPrompt]) -> list[Any]:
     told: list[float] = []
     clip: Any = Clip()
     model: Any = segmenter
-    _, tracks = carry(model, clip, prompts, (120, 20), 0.5, told.append)
+    tracks = Carrying(model, clip, (120, 20), 0.5).add(prompts, told.append)
     assert told[-1] == 1.0
     return tracks
 
@@ -94,6 +94,33 @@ def test_a_thing_named_far_apart_becomes_one_track() -> None:
     assert segmenter.asked[1:] == [[(i, range(COUNT)) for i in (0, 20, 30)]]
     # Each round's masks are kept apart.
     assert segmenter.rounds == [0, 1]
+
+
+def test_what_is_added_where_a_track_was_lost_takes_it_on() -> None:
+    """The thing at 0 is lost from frame 12 on; boxed again on frame 20, it is the same one, and its own from there."""
+    segmenter: Any = Follows({0: range(12, COUNT)})
+    clip: Any = Clip()
+    carrying = Carrying(segmenter, clip, (120, 20), 0.5)
+    [lost] = carrying.add([prompt(3, 0), prompt(8, 0)])
+    assert sorted(lost.masks) == list(range(12))
+    segmenter.lost = {}
+    [found] = carrying.add([prompt(20, 0)])
+    assert found.members == (0, 1, 2)
+    # Halfway to the box before, what the later one sees begins to count.
+    assert sorted(found.masks) == [*range(12), *range(15, COUNT)]
+    # Only the new one was carried, as far as the nearest of the first, and in a round of its own.
+    assert segmenter.asked[1:] == [[(20, range(8, COUNT))]]
+    assert segmenter.rounds == [0, 1]
+
+
+def test_another_thing_added_later_is_another_track() -> None:
+    segmenter: Any = Follows()
+    clip: Any = Clip()
+    carrying = Carrying(segmenter, clip, (120, 20), 0.5, first_round=3)
+    carrying.add([prompt(3, 0)])
+    assert [track.members for track in carrying.add([prompt(20, 60)])] == [(0,), (1,)]
+    assert segmenter.rounds[0] == 3
+    assert carrying.next_round == 3 + len(segmenter.rounds)
 
 
 def test_the_tracks_are_those_of_carrying_everything_everywhere() -> None:

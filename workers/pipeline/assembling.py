@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from backend.domain.annotation import Annotation, Detection, Keyframe, Track, Vi
 from backend.domain.confidence import BoxEvidence, Confidence
 from backend.domain.runs import RunStatus
 from backend.profiles import ModelProfile
-from workers.pipeline import evidence
+from workers.pipeline import evidence, scoring
 from workers.pipeline.decision import Decision
 from workers.pipeline.linking import LinkedTrack
 from workers.pipeline.segmenter import Propagation
@@ -70,6 +69,7 @@ def _keyframes(found: Found, confidence: Confidence | None) -> tuple[Keyframe, .
                 frame_index=looked.frame_index, position=position,
                 time_s=round(found.probe.time_s(looked.frame_index), 6), segment_start_s=moment.start_s,
                 segment_end_s=moment.end_s, description=moment.description, detections=tuple(detections),
+                origin=looked.origin.value,
             )
         )  # fmt: skip
     return tuple(keyframes)
@@ -91,12 +91,7 @@ def _track(
     if not thing.masks:
         score = round(float(np.mean([detection.score for _, detection in named])), 4)
         return Track(index, label, score, {}, {frame_index: detection.box_xyxy_px for frame_index, detection in named})
-    given = evidence.of_track(thing, found.decision, found.propagations)
-    score = round(given.seen if confidence is None else confidence.track.probability(given), 4)
-    of_frames = partial(evidence.of_frames, thing, [frame_index for frame_index, _ in named], found.probe, score)
-    scores = evidence.FrameScores(
-        of_frames, lambda one: one.seen if confidence is None else confidence.frame.probability(one)
-    )
+    score, given, scores = scoring.of_track(thing, found.decision, found.propagations, found.probe, confidence)
     return Track(index, label, score, thing.masks, evidence=given, frame_scores=scores)
 
 

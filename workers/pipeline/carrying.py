@@ -19,32 +19,61 @@ from workers.pipeline.segmenter import BoxPrompt, Propagation, Segmenter
 _FIRST_ROUND = 0.9
 
 
-def carry(
-    segmenter: Segmenter, frames: FrameStore, prompts: Sequence[BoxPrompt], source_size: tuple[int, int],
-    link_iou: float, on_progress: Callable[[float], None] = lambda _: None, checkpoints: Checkpoints | None = None,
-) -> tuple[list[Propagation], list[LinkedTrack]]:  # fmt: skip
-    """The propagation of each prompt, and the tracks, which are complete on all frames. `source_size`: (width, height)
-    of the masks. With `checkpoints` it goes on from where they end."""
-    count = frames.frame_count
-    kept = checkpoints or ScratchCheckpoints()
-    spans = spans_between(prompts, count)
-    found = segmenter.propagate(
-        frames, prompts, source_size, lambda share: on_progress(_FIRST_ROUND * share), spans, kept
-    )
-    round_index = 0
-    while True:
-        tracks = link(prompts, found, link_iou)
-        if not (alone := unconfirmed(prompts, spans, tracks, count)):
-            on_progress(1.0)
-            return found, tracks
-        for row in alone:
-            spans[row] = range(count)
-        round_index += 1
-        again = segmenter.propagate(
-            frames, [prompts[row] for row in alone], source_size, checkpoints=kept, round_index=round_index
-        )
-        for row, propagation in zip(alone, again, strict=True):
-            found[row] = propagation
+class Carrying:
+    """Detections of one clip on their way through it; more may be added when it is known what the first became.
+
+    `source_size`: (width, height) of the masks. With `checkpoints` it goes on from where they end; `first_round` counts
+    on from what of the same clip was carried before.
+    """
+
+    def __init__(
+        self, segmenter: Segmenter, frames: FrameStore, source_size: tuple[int, int], link_iou: float,
+        checkpoints: Checkpoints | None = None, first_round: int = 0,
+    ) -> None:  # fmt: skip
+        self._segmenter, self._frames, self._source_size, self._link_iou = segmenter, frames, source_size, link_iou
+        self._checkpoints = checkpoints or ScratchCheckpoints()
+        self._spans: list[range] = []
+        self._compared: list[int] = []
+        self.prompts: list[BoxPrompt] = []
+        self.propagations: list[Propagation] = []
+        self.next_round = first_round
+
+    def add(
+        self, prompts: Sequence[BoxPrompt], on_progress: Callable[[float], None] = lambda _: None
+    ) -> list[LinkedTrack]:
+        """The tracks with these, complete on all frames. What is added later is carried to the nearest frames of the
+        first, and compared with others on those alone: on its own frame something is thought to be wrong."""
+        begin = len(self.prompts)
+        spans = self._spans_of(prompts)
+        self._compared = self._compared or sorted({prompt.frame_index for prompt in prompts})
+        self.prompts += prompts
+        self._spans += spans
+        self.propagations += [Propagation()] * len(prompts)
+        self._carry(range(begin, len(self.prompts)), lambda share: on_progress(_FIRST_ROUND * share))
+        while True:
+            tracks = link(self.prompts, self.propagations, self._link_iou, self._compared)
+            if not (alone := unconfirmed(self.prompts, self._spans, tracks, self._frames.frame_count)):
+                on_progress(1.0)
+                return tracks
+            for row in alone:
+                self._spans[row] = range(self._frames.frame_count)
+            self._carry(alone)
+
+    def _spans_of(self, prompts: Sequence[BoxPrompt]) -> list[range]:
+        count = self._frames.frame_count
+        if not self._compared:
+            return spans_between(prompts, count)
+        first = [prompt for prompt in self.prompts if prompt.frame_index in self._compared]
+        return [spans_between([*first, prompt], count)[-1] for prompt in prompts]
+
+    def _carry(self, rows: Sequence[int], on_progress: Callable[[float], None] = lambda _: None) -> None:
+        found = self._segmenter.propagate(
+            self._frames, [self.prompts[row] for row in rows], self._source_size, on_progress,
+            [self._spans[row] for row in rows], self._checkpoints, self.next_round,
+        )  # fmt: skip
+        self.next_round += 1
+        for row, propagation in zip(rows, found, strict=True):
+            self.propagations[row] = propagation
 
 
 def spans_between(prompts: Sequence[BoxPrompt], frame_count: int) -> list[range]:

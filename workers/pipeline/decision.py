@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import Any
 
 from backend.domain.annotation import Box
@@ -11,13 +12,19 @@ from workers.pipeline.system1 import System1Result
 from workers.pipeline.system2 import GroundedBox
 
 
+class Origin(StrEnum):
+    CHOSEN = "chosen"
+    REANCHORED = "reanchored"
+
+
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """A moment of System 1 at its source frame, and what System 2 found there."""
+    """A moment of System 1 at its source frame, or one at which a track was in doubt, and what System 2 found there."""
 
     frame_index: int
     moment: Moment
     boxes: tuple[GroundedBox, ...]
+    origin: Origin = Origin.CHOSEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,4 +64,4 @@ def _looked(raw: dict[str, Any]) -> Looked:
         GroundedBox(**({"lowest": box["score"]} | box | {"box_xyxy_px": Box(**box["box_xyxy_px"])}))
         for box in raw["boxes"]
     )
-    return Looked(raw["frame_index"], Moment(**raw["moment"]), boxes)
+    return Looked(raw["frame_index"], Moment(**raw["moment"]), boxes, Origin(raw.get("origin", Origin.CHOSEN)))

@@ -44,11 +44,15 @@ def agreement(left: Propagation, right: Propagation, frames: Sequence[int]) -> f
     return float(np.mean(scores)) if scores else 0.0
 
 
-def link(prompts: Sequence[BoxPrompt], propagations: Sequence[Propagation], threshold: float) -> list[LinkedTrack]:
+def link(
+    prompts: Sequence[BoxPrompt], propagations: Sequence[Propagation], threshold: float,
+    compared: Sequence[int] | None = None,
+) -> list[LinkedTrack]:  # fmt: skip
     """Tracks in the order in which their first detection appears. Detections that became no mask at all are left
-    out."""
+    out. `compared`: of the frames of prompts those on which they are compared; without it, all."""
     alive = [i for i, p in enumerate(propagations) if p.masks]
     keyframes = sorted({prompts[i].frame_index for i in alive})
+    compared = keyframes if compared is None else [frame_index for frame_index in keyframes if frame_index in compared]
     groups: list[list[int]] = []
     for frame_index in keyframes:
         here = [i for i in alive if prompts[i].frame_index == frame_index]
@@ -56,7 +60,7 @@ def link(prompts: Sequence[BoxPrompt], propagations: Sequence[Propagation], thre
         for row, members in enumerate(groups):
             for column, candidate in enumerate(here):
                 scores[row, column] = max(
-                    agreement(propagations[m], propagations[candidate], keyframes) for m in members
+                    agreement(propagations[m], propagations[candidate], compared) for m in members
                 )
         taken = set()
         for row, column in zip(*linear_sum_assignment(-scores), strict=True):

@@ -4,65 +4,29 @@ Reads as the method does; the parts live beside this module. It differs from the
 identity across keyframes (`linking`), a streaming segmenter, and honest ends where the model finds nothing.
 """
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from backend.domain.annotation import Annotation, Mask, VideoProbe
 from backend.domain.corrected import Carry
-from backend.domain.frames import Sampling, sample_uniformly
 from backend.domain.runs import Mode, Stage
 from backend.ports import Checkpoints, StageListener
 from backend.profiles import ModelProfile
 from backend.settings import PipelineSettings
 from integrations.media.probe import probe_video
 from workers.pipeline.assembling import Found, assemble, each_alone
-from workers.pipeline.carrying import carry
+from workers.pipeline.carrying import Carrying
 from workers.pipeline.clip import SCRATCH_BYTES, Clip, LastClip
-from workers.pipeline.decision import Decision, Looked
-from workers.pipeline.engines.loading import load_engines
+from workers.pipeline.decision import Decision, Origin
+from workers.pipeline.feedback import in_words, worth
 from workers.pipeline.linking import LinkedTrack, corroborated
-from workers.pipeline.parsing import Moment
+from workers.pipeline.looking import Looking
+from workers.pipeline.progress import Progress
+from workers.pipeline.reanchoring import doubtful
 from workers.pipeline.scratch import ScratchCheckpoints
 from workers.pipeline.segmenter import FEATURE_CACHE_BYTES, BoxPrompt, MaskPrompt, Prompt, Segmenter
-from workers.pipeline.system1 import System1, System1Result
-from workers.pipeline.system2 import GroundedBox, System2
-
-#: Two boxes of one answer that overlap this much are one thing said twice.
-_DUPLICATE_IOU = 0.9
-
-
-@dataclass(slots=True)
-class _Progress:
-    """Seconds by stage, warnings in order, and who is told about it."""
-
-    listener: StageListener | None
-    timings_s: dict[str, float] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-
-    @contextmanager
-    def stage(self, stage: Stage) -> Iterator[None]:
-        self.tell(stage, 0.0)
-        begin = time.perf_counter()
-        yield
-        spent = self.timings_s.get(stage.value, 0.0) + time.perf_counter() - begin
-        self.timings_s[stage.value] = round(spent, 4)
-
-    def go_on(self, decision: Decision) -> None:
-        """Begin with what was said and spent up to the decision."""
-        self.warnings = list(decision.warnings)
-        for stage, seconds in decision.timings_s.items():
-            self.timings_s[stage] = round(self.timings_s.get(stage, 0.0) + seconds, 4)
-
-    def tell(self, stage: Stage, share: float) -> None:
-        if self.listener is not None:
-            self.listener(stage, share)
+from workers.pipeline.system1 import System1Result
 
 
 class OmniPipeline:
@@ -74,10 +38,10 @@ class OmniPipeline:
     ) -> None:  # fmt: skip
         self._profile, self._settings = profile, settings
         self._scratch_dir, self._scratch_bytes = scratch_dir, scratch_bytes
-        engine1, engine2 = load_engines(profile)
-        self.system1, self.system2 = System1(engine1, profile.system1), System2(engine2, profile.system2)
-        self._audio_rate_hz = engine1.sample_rate_hz
+        self._looking = Looking(profile, settings)
+        self.system1, self.system2 = self._looking.system1, self._looking.system2
         self.segmenter = Segmenter(profile.segmenter, profile.device, feature_cache_bytes)
+        self._confidence = None if profile.confidence is None else profile.confidence.functions()
         self._last_clip = LastClip(lambda _: self.segmenter.keep(None))
 
     def annotate(
@@ -102,7 +66,7 @@ class OmniPipeline:
         status no_target with outcome_code "unparsable" and the raw text.
         """
         self._profile.check_instruction(instruction)
-        progress = _Progress(on_stage)
+        progress = Progress(on_stage)
         kept = checkpoints or ScratchCheckpoints(self._scratch_dir)
 
         def open_clip() -> Clip:
@@ -116,35 +80,73 @@ class OmniPipeline:
                 decision = Decision.from_bytes(remembered)
                 progress.go_on(decision)
             else:
-                decision = self._decide(clip, instruction, mode, seed, progress)
+                decision = self._looking.decide(clip, instruction, mode, seed, progress)
                 kept.decide(decision.to_bytes())
             images = clip.images([k.frame_index for k in decision.looked])
             if mode is Mode.AID:
+                images = clip.images([k.frame_index for k in decision.looked])
                 found = Found(clip.probe, decision, each_alone(decision), [], images)
-                return assemble(found, self._profile, seed, progress.timings_s, progress.warnings)
-            with progress.stage(Stage.SEGMENT):
-                clip.need_all()
-                propagations, tracks = carry(
-                    self.segmenter, clip.small, decision.prompts, (clip.probe.width, clip.probe.height),
-                    self._settings.link_iou, lambda share: progress.tell(Stage.SEGMENT, share), kept,
-                )  # fmt: skip
-            with progress.stage(Stage.LINK):
-                linked = self._believe(decision, tracks, progress)
-        found = Found(clip.probe, decision, linked, propagations, images)
+            else:
+                found = self._follow(_Asked(clip, instruction, mode, seed, kept, progress), decision)
         return assemble(found, self._profile, seed, progress.timings_s, progress.warnings)
 
-    def _decide(self, clip: Clip, instruction: str, mode: Mode, seed: int, progress: _Progress) -> Decision:
-        """System 1 on the sampled frames, System 2 on the keyframes."""
-        with progress.stage(Stage.DECODE):
-            sampling = self._sampling(clip.probe, mode)
-            shown = self._shown(clip, sampling, mode, lambda share: progress.tell(Stage.DECODE, share))
-            audio = self._listen(clip, mode, progress)
-        with progress.stage(Stage.SYSTEM1):
-            chosen = self._look(shown, sampling, audio, instruction, mode, seed)
-            progress.warnings += chosen.answer.warnings
-        with progress.stage(Stage.SYSTEM2):
-            looked = self._ground(chosen, clip, sampling, progress)
-        return Decision(chosen, tuple(looked), tuple(progress.warnings), dict(progress.timings_s))
+    def _follow(self, asked: "_Asked", decision: Decision) -> Found:
+        """Boxes to tracks, with second looks where they are wanted."""
+        with asked.progress.stage(Stage.SEGMENT):
+            asked.clip.need_all()
+        carrying = self._carrying(asked, 0)
+        found = self._carried(asked, carrying, decision, decision.prompts)
+        if self._settings.feedback.rounds:
+            found, carrying = self._asked_again(asked, found, carrying)
+        if self._settings.reanchoring.frames:
+            found = self._reanchored(asked, found, carrying)
+        return found
+
+    def _carrying(self, asked: "_Asked", first_round: int) -> Carrying:
+        size = (asked.clip.probe.width, asked.clip.probe.height)
+        return Carrying(self.segmenter, asked.clip.small, size, self._settings.link_iou, asked.kept, first_round)
+
+    def _carried(
+        self, asked: "_Asked", carrying: Carrying, decision: Decision, prompts: Sequence[BoxPrompt]
+    ) -> Found:  # fmt: skip
+        """What the decision comes to, its prompts being those carried so far and these."""
+        clip, progress = asked.clip, asked.progress
+        images = clip.images([k.frame_index for k in decision.looked])
+        with progress.stage(Stage.SEGMENT):
+            tracks = carrying.add(prompts, lambda share: progress.tell(Stage.SEGMENT, share))
+        with progress.stage(Stage.LINK):
+            linked = self._believe(decision, tracks, progress)
+        return Found(clip.probe, decision, linked, carrying.propagations, images)
+
+    def _asked_again(self, asked: "_Asked", found: Found, carrying: Carrying) -> tuple[Found, Carrying]:
+        """The same, or what a second answer of System 1 led to, if that is worth more."""
+        progress, confidence = asked.progress, self._confidence
+        first, answer = worth(found, confidence), found.decision.chosen.answer
+        if first > self._settings.feedback.below or answer.says_none:
+            return found, carrying
+        seen = in_words(found.decision.looked)
+        decision = self._looking.decide(asked.clip, asked.instruction, asked.mode, asked.seed, progress, seen)
+        again = self._carrying(asked, carrying.next_round)
+        other = self._carried(asked, again, decision, decision.prompts)
+        second = worth(other, confidence)
+        kept = "second" if second > first else "first"
+        progress.warnings.append(
+            f"System 1 was asked twice ({first:.2f}, then {second:.2f}); the {kept} answer was kept"
+        )
+        return (other, again) if second > first else (found, carrying)
+
+    def _reanchored(self, asked: "_Asked", found: Found, carrying: Carrying) -> Found:
+        """The same, or with what System 2 found on frames where a track was in doubt."""
+        sampling = self._looking.sampling(asked.clip.probe, asked.mode)
+        moments = doubtful(found, sampling, self._settings.reanchoring, self._confidence)
+        if not moments:
+            return found
+        with asked.progress.stage(Stage.SYSTEM2):
+            looked = self._looking.ground(moments, Origin.REANCHORED, asked.clip, asked.progress)
+        decision = replace(found.decision, looked=(*found.decision.looked, *looked))
+        where = ", ".join(str(frame_index) for frame_index in moments)
+        asked.progress.warnings.append(f"System 2 was asked again where a track was in doubt, on frame {where}")
+        return self._carried(asked, carrying, decision, decision.prompts[len(carrying.prompts) :])
 
     def carry(
         self,
@@ -171,75 +173,10 @@ class OmniPipeline:
     ) -> tuple[System1Result, tuple[int, ...]]:
         """System 1 alone, with what it gets in `annotate`: its answer and the source frames of its moments."""
         probe = probe_video(video_path, self._settings)
-        sampling = self._sampling(probe, mode)
         with Clip.open(video_path, probe, self.segmenter.size_px, self._scratch_dir, 0) as clip:
-            shown = self._shown(clip, sampling, mode)
-            audio = self._listen(clip, mode, _Progress(None))
-        chosen = self._look(shown, sampling, audio, instruction, mode, seed)
-        # Several moments that fall on one frame are one keyframe there, too.
-        frames = dict.fromkeys(sampling.frame_index_at(moment.start_s) for moment in chosen.answer.moments)
-        return chosen, tuple(frames)
+            return self._looking.choose(clip, instruction, mode, seed=seed)
 
-    def _sampling(self, probe: VideoProbe, mode: Mode) -> Sampling:
-        """What System 1 is shown of the clip: frames of all of it, or in mode `aid` the first."""
-        look = self._profile.system1
-        return sample_uniformly(probe.frame_count, 1 if mode is Mode.AID else look.max_frames, look.nominal_fps)
-
-    def _shown(
-        self, clip: Clip, sampling: Sampling, mode: Mode, on_progress: Callable[[float], None] = lambda _: None
-    ) -> NDArray[np.uint8]:
-        """The sampled frames at the size at which the model is shown them; no more is decoded than the run needs."""
-        if mode is Mode.AID:
-            return np.stack([self.system1.shown(image) for image in clip.images(sampling.frame_indices).values()])
-        return clip.sample(sampling, self.system1.shown, on_progress)
-
-    def _listen(self, clip: Clip, mode: Mode, progress: _Progress) -> NDArray[Any] | None:
-        """The whole sound in the modes that listen, as far as the model can take it."""
-        probe = clip.probe
-        if mode is Mode.VOS:
-            return None
-        if not probe.has_audio:
-            progress.warnings.append("the instruction asks about sound, and the video has none")
-            return None
-        limit_s = self._profile.system1.audio_max_s
-        if probe.duration_s > limit_s * 1.02:
-            progress.warnings.append(f"only the first {limit_s:g} s of {probe.duration_s:.1f} s of sound were heard")
-        audio = clip.listen(self._audio_rate_hz, limit_s)
-        return audio if audio.size else None
-
-    def _look(
-        self, frames: NDArray[Any], sampling: Sampling, audio: NDArray[Any] | None, instruction: str, mode: Mode,
-        seed: int,
-    ) -> System1Result:  # fmt: skip
-        keyframes = self._settings.keyframes
-        return self.system1.choose(frames, sampling, audio, instruction, mode, keyframes=keyframes, seed=seed)
-
-    def _ground(self, chosen: System1Result, clip: Clip, sampling: Sampling, progress: _Progress) -> list[Looked]:
-        """System 2 on every keyframe, in one batch; several moments that fall on one frame are one keyframe."""
-        moments: dict[int, Moment] = {}
-        for moment in chosen.answer.moments:
-            frame_index = sampling.frame_index_at(moment.start_s)
-            if frame_index in moments:
-                progress.warnings.append(f"two moments fall on frame {frame_index}; the first was kept")
-            else:
-                moments[frame_index] = moment
-        images = list(clip.images(list(moments)).values())
-        groundings = self.system2.ground(images, [m.description for m in moments.values()]) if moments else []
-        looked = []
-        for (frame_index, moment), grounding in zip(moments.items(), groundings, strict=True):
-            progress.warnings += grounding.warnings
-            kept: list[GroundedBox] = []
-            for box in grounding.boxes:
-                if all(box.box_xyxy_px.iou(other.box_xyxy_px) < _DUPLICATE_IOU for other in kept):
-                    kept.append(box)
-            if not kept:
-                progress.warnings.append(
-                    f"System 2 found nothing on frame {frame_index}: {grounding.raw_output[:200]!r}"
-                )
-            looked.append(Looked(frame_index, moment, tuple(kept)))
-        return looked
-
-    def _believe(self, decision: Decision, tracks: list[LinkedTrack], progress: _Progress) -> list[LinkedTrack]:
+    def _believe(self, decision: Decision, tracks: list[LinkedTrack], progress: Progress) -> list[LinkedTrack]:
         tracks, prompts = [t for t in tracks if t.masks], decision.prompts
         keyframes = [k.frame_index for k in decision.looked]
         kept = corroborated(tracks, prompts, keyframes, self._settings.min_support)
@@ -249,6 +186,18 @@ class OmniPipeline:
                 reason = "the other keyframes on which it can be seen don't name it"
                 progress.warnings.append(f"the thing boxed on frame {where} was dropped: {reason}")
         return kept
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A run under way."""
+
+    clip: Clip
+    instruction: str
+    mode: Mode
+    seed: int
+    kept: Checkpoints
+    progress: Progress
 
 
 def _prompt(carry: Carry) -> Prompt:

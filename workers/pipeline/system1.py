@@ -56,14 +56,16 @@ class Asker:
 
     def prompt(
         self, frames: NDArray[Any], duration_s: float, audio: NDArray[Any] | None, sample_rate_hz: int,
-        instruction: str, mode: Mode, *, keyframes: int, seed: int,
+        instruction: str, mode: Mode, *, keyframes: int, seed: int, seen: str | None = None,
     ) -> Prompt:  # fmt: skip
         """The whole turn. `frames`: (n, H, W, 3) uint8 RGB, the sampled frames, shown as `duration_s` nominal seconds;
         `audio`: float32 mono at that rate; without it, the words are those for pictures alone. In mode `aid` the one
-        frame is shown as an image."""
+        frame is shown as an image. `seen`: it is asked a second time, with what System 2 saw in words."""
         mode = Mode.VOS if audio is None else mode
         audio_s = 0.0 if audio is None else audio.size / sample_rate_hz
         text = self.text(instruction, mode, duration_s, audio_s, keyframes, seed)
+        if seen is not None:
+            text += load_template(self._profile.prompts, "system1_again").format(seen=neutralise(seen))
         parts = {"text": {"type": "text", "text": text}, "video": {"type": "video", "video": "sampled frames"}}
         if mode is Mode.AID:
             parts["video"] = {"type": "image", "image": "first frame"}
@@ -94,14 +96,15 @@ class System1:
 
     def choose(
         self, frames: NDArray[Any], sampling: Sampling, audio: NDArray[Any] | None, instruction: str, mode: Mode,
-        *, keyframes: int, seed: int,
+        *, keyframes: int, seed: int, seen: str | None = None,
     ) -> System1Result:  # fmt: skip
         """Ask once. `frames`: (n, h, w, 3) uint8 RGB, the sampled frames as `shown`; `audio`: float32 mono at the
         model's rate; without it, the words are those for pictures alone."""
         seconds = sampling.nominal_duration_s
         prompt = self._asker.prompt(
-            frames, seconds, audio, self._engine.sample_rate_hz, instruction, mode, keyframes=keyframes, seed=seed
-        )
+            frames, seconds, audio, self._engine.sample_rate_hz, instruction, mode, keyframes=keyframes, seed=seed,
+            seen=seen,
+        )  # fmt: skip
         [completion] = self._engine.generate(
             [replace(prompt, video_is_sized=prompt.video is not None)],
             min_pixels=self._profile.min_pixels,

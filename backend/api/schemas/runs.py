@@ -70,6 +70,7 @@ class KeyframeOut(Row):
     segment_end_s: float
     description: str
     score: float | None
+    origin: str
     image_key: str
     detections: list[DetectionOut]
 

@@ -46,7 +46,8 @@ def add_keyframes(
         KeyframeRow(
             run_id=run_id, frame_index=keyframe.frame_index, position=keyframe.position, time_s=keyframe.time_s,
             segment_start_s=keyframe.segment_start_s, segment_end_s=keyframe.segment_end_s,
-            description=keyframe.description, score=keyframe.score, image_key=image_keys[keyframe.frame_index],
+            description=keyframe.description, score=keyframe.score, origin=keyframe.origin,
+            image_key=image_keys[keyframe.frame_index],
         )
         for keyframe in keyframes
     ]  # fmt: skip

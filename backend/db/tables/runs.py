@@ -106,6 +106,8 @@ class KeyframeRow(Base):
     description: Mapped[str] = mapped_column(Text)
     #: The least of its detections', 0 without one; null in runs of before it was kept.
     score: Mapped[float | None]
+    #: `chosen` by System 1, or `reanchored`.
+    origin: Mapped[str] = mapped_column(String(16), server_default="chosen")
     image_key: Mapped[str] = mapped_column(String(1024))
 
     detections: Mapped[list["DetectionRow"]] = relationship(order_by="DetectionRow.index", viewonly=True)

@@ -12,7 +12,7 @@ from backend.domain.annotation import Annotation, Box
 from backend.domain.runs import Mode
 from tests.factories.stopping import Stopped, StoppingCheckpoints, as_dicts
 from tests.factories.world import Sample
-from workers.pipeline.carrying import carry
+from workers.pipeline.carrying import Carrying
 from workers.pipeline.clip import Clip
 from workers.pipeline.decision import Decision, Looked
 from workers.pipeline.omni import OmniPipeline
@@ -51,8 +51,9 @@ def prompts_of(sample: Sample) -> list[BoxPrompt]:
 
 
 def carried(segmenter: Segmenter, clip: Clip, sample: Sample, checkpoints: Any = None) -> list[Any]:
-    found, tracks = carry(segmenter, clip.small, prompts_of(sample), SIZE, 0.5, checkpoints=checkpoints)
-    propagations = [(list(p.masks.items()), list(p.predicted_iou.items())) for p in found]
+    carrying = Carrying(segmenter, clip.small, SIZE, 0.5, checkpoints)
+    tracks = carrying.add(prompts_of(sample))
+    propagations = [(list(p.masks.items()), list(p.predicted_iou.items())) for p in carrying.propagations]
     return [propagations, [(t.members, list(t.masks.items()), list(t.predicted_iou.items())) for t in tracks]]
 
 
@@ -152,7 +153,7 @@ def test_frames_of_a_clip_are_the_same_whether_it_fits_or_not(pipeline: OmniPipe
     from integrations.media.probe import probe_video
 
     probe = probe_video(sample.path)
-    sampling = pipeline._sampling(probe, Mode.VOS)
+    sampling = pipeline._looking.sampling(probe, Mode.VOS)
     found = []
     for room in (0, 2**30):
         with Clip.open(Path(sample.path), probe, pipeline.segmenter.size_px, None, room) as clip:

@@ -15,7 +15,7 @@ from backend.profiles import load_profile
 from integrations.media.decode import iter_frames
 from integrations.media.probe import probe_video
 from tests.factories.world import Sample
-from workers.pipeline.carrying import carry, spans_between
+from workers.pipeline.carrying import Carrying, spans_between
 from workers.pipeline.frame_store import FrameStore
 from workers.pipeline.group import Detection, propagate_group
 from workers.pipeline.linking import LinkedTrack, link
@@ -185,7 +185,7 @@ def test_tracks_are_those_of_carrying_everything_everywhere(
     segmenter: Segmenter, frames: FrameStore, prompts: list[BoxPrompt]
 ) -> None:
     everywhere = link(prompts, segmenter.propagate(frames, prompts, SIZE), 0.5)
-    _, tracks = carry(segmenter, frames, prompts, SIZE, 0.5)
+    tracks = Carrying(segmenter, frames, SIZE, 0.5).add(prompts)
     assert [track.members for track in tracks] == [track.members for track in everywhere]
     for mine, theirs in zip(tracks, everywhere, strict=True):
         # What is carried again alone is another batch, whose sums are rounded otherwise.
