@@ -12,26 +12,33 @@ from backend.domain.annotation import Box, Mask
 _FEW_EDGES = 65_536
 
 
-def encode_mask(mask: NDArray[Any]) -> Mask:
+def encode_mask(mask: NDArray[Any], origin: tuple[int, int] = (0, 0), size: tuple[int, int] | None = None) -> Mask:
     """(H, W) bool or uint8 → `Mask`, with the bytes that `pycocotools` makes.
+
+    With `size`, (height, width), it is a part of a picture of that size in which nothing else is set; `origin`: (x, y)
+    of its upper left corner there.
 
     The encoding runs down the columns, and turning a picture for it takes longer than all else. So the edges are found
     row by row, as the picture lies in memory, and then sorted, which pays as long as there are few.
     """
     bitmap = mask.astype(bool, copy=False)
-    height, width = bitmap.shape
+    height, width = size or bitmap.shape
+    x0, y0 = origin
     rows = np.flatnonzero(bitmap.any(axis=1))
     if not rows.size:
         return Mask(height, width, _compressed(np.array([height * width]), height, width), 0, Box(0.0, 0.0, 0.0, 0.0))
     y1, y2 = int(rows[0]), int(rows[-1]) + 1
     slab = bitmap[y1:y2]
+    y1, y2 = y1 + y0, y2 + y0
     flips = slab[1:] != slab[:-1]
     if np.count_nonzero(flips) > _FEW_EDGES:
-        columns = np.flatnonzero(slab.any(axis=0))
+        columns = np.flatnonzero(slab.any(axis=0)) + x0
         box = Box(float(columns[0]), float(y1), float(columns[-1] + 1), float(y2))
-        encoded = coco.encode(np.asfortranarray(bitmap, dtype=np.uint8))
+        whole = np.zeros((height, width), np.uint8, order="F")
+        whole[y1:y2, x0 : x0 + slab.shape[1]] = slab
+        encoded = coco.encode(whole)
         return Mask(height, width, encoded["counts"].decode("ascii"), int(np.count_nonzero(slab)), box)
-    edges = _edges(slab, flips, y1, height)
+    edges = _edges(slab, flips, x0, y1, height)
     begins, ends = edges[::2], edges[1::2]
     box = Box(float(begins[0] // height), float(y1), float((ends[-1] - 1) // height + 1), float(y2))
     # Where one run ends as the next begins (below one column, above the next) there is no edge.
@@ -41,13 +48,14 @@ def encode_mask(mask: NDArray[Any]) -> Mask:
     return Mask(height, width, _compressed(counts, height, width), int(counts[1::2].sum()), box)
 
 
-def _edges(slab: NDArray[np.bool_], flips: NDArray[np.bool_], y1: int, height: int) -> NDArray[np.int64]:
+def _edges(slab: NDArray[np.bool_], flips: NDArray[np.bool_], x0: int, y1: int, height: int) -> NDArray[np.int64]:
     """Where runs begin and end, counted down the columns of a picture of `height` rows, ascending. `slab`: its rows
-    from `y1` on, outside of which nothing is set; `flips`: where one of its rows differs from the row below."""
+    from `y1` and columns from `x0` on, outside of which nothing is set; `flips`: where one of its rows differs from the
+    row below."""
     places, width = np.flatnonzero(flips), slab.shape[1]
-    inner = (places % width) * height + places // width + y1 + 1
-    above, below = np.flatnonzero(slab[0]) * height + y1, np.flatnonzero(slab[-1]) * height + y1 + len(slab)
-    return np.sort(np.concatenate([inner, above, below]))
+    inner = (places % width + x0) * height + places // width + y1 + 1
+    above, below = (np.flatnonzero(slab[n]) + x0 for n in (0, -1))
+    return np.sort(np.concatenate([inner, above * height + y1, below * height + y1 + len(slab)]))
 
 
 def _compressed(counts: NDArray[np.int64], height: int, width: int) -> str:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import label
 
 from backend.domain.annotation import Box, Mask
-from backend.domain.masks import decode_mask, encode_mask
+from backend.domain.masks import decode_mask
 from backend.ports import CarriedMask, Checkpoints, Way
 from backend.profiles import SegmenterProfile
 from workers.pipeline import tracker_state
@@ -33,6 +33,7 @@ from workers.pipeline.encoding import Features, FrameEncoder
 from workers.pipeline.frame_store import FrameStore
 from workers.pipeline.sam2_model import load_model
 from workers.pipeline.scratch import ScratchCheckpoints
+from workers.pipeline.sizing import mask_at
 from workers.pipeline.sweeps import Group, Memory, Sweep, plan, walk
 
 #: ImageNet statistics, which Meta's loader normalises with.
@@ -296,14 +297,10 @@ class Segmenter:
         best, found = ious.amax(-1).clamp(0, 1).tolist(), []
         for position, row in enumerate(rows):
             logits = low_res[position : position + 1]
-            if not bool((logits > 0).any()):
-                continue  # bilinear interpolation of non-positive logits sets no pixel
             if self._profile.fill_hole_area:
                 logits = fill_holes(logits, self._profile.fill_hole_area)
-            mask = F.interpolate(logits, (height, width), mode="bilinear", align_corners=False)[0, 0] > 0
-            encoded = encode_mask(mask.cpu().numpy())
-            if encoded.area:
-                found.append(CarriedMask(row, frame_index, encoded, best[position]))
+            if (mask := mask_at(logits[0, 0], height, width)) is not None:
+                found.append(CarriedMask(row, frame_index, mask, best[position]))
         return found
 
     def encode(self, pixels: NDArray[np.uint8]) -> list[Features]:

@@ -1,0 +1,44 @@
+"""Mask logits at the size of the video: interpolated only where something can be in the mask.
+
+What `torch.nn.functional.interpolate(..., mode="bilinear", align_corners=False)` gives, of which most is background.
+"""
+
+import torch
+
+from backend.domain.annotation import Mask
+from backend.domain.masks import encode_mask
+
+
+def mask_at(logits: torch.Tensor, height: int, width: int) -> Mask | None:
+    """(h, w) logits → the mask of what is above 0 at that size; None where nothing is."""
+    positive = logits > 0
+    rows, columns = (_ends(positive.any(dim)) for dim in (1, 0))
+    if rows is None or columns is None:
+        return None
+    y0, down = _weights(rows, logits.shape[0], height, logits)
+    x0, across = _weights(columns, logits.shape[1], width, logits)
+    sized = down @ logits @ across.T
+    found = encode_mask((sized > 0).cpu().numpy(), (x0, y0), (height, width))
+    return found if found.area else None
+
+
+def _ends(some: torch.Tensor) -> tuple[int, int] | None:
+    """The first and last place that is set."""
+    places = torch.nonzero(some)
+    return (int(places[0]), int(places[-1])) if len(places) else None
+
+
+def _weights(ends: tuple[int, int], small: int, large: int, like: torch.Tensor) -> tuple[int, torch.Tensor]:
+    """Of the places among `large` that lie between those two of `small`, or beside them: the first, and (n, small) what
+    each takes of each of `small`."""
+    scale = small / large
+    first = max(0, int((ends[0] - 0.5) / scale - 1))
+    last = min(large - 1, int((ends[1] + 1.5) / scale + 1))
+    places = (torch.arange(first, last + 1, device=like.device, dtype=like.dtype) + 0.5) * scale - 0.5
+    places = places.clamp(min=0)
+    below = places.floor().long().clamp(max=small - 1)
+    share = places - below
+    weights = torch.zeros(len(places), small, device=like.device, dtype=like.dtype)
+    weights.scatter_(1, below[:, None], (1 - share)[:, None])
+    weights.scatter_add_(1, (below + 1).clamp(max=small - 1)[:, None], share[:, None])
+    return first, weights
