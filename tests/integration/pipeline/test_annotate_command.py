@@ -61,7 +61,9 @@ def test_the_json_is_the_contract(output: tuple[dict[str, Any], Path], sample: S
     assert result["model"]["profile"] == "shapeworld"
     assert len(result["keyframes"]) >= 2
     for keyframe in result["keyframes"]:
-        assert set(keyframe) == {"frame_index", "time_s", "description", "boxes"}
+        assert set(keyframe) == {"frame_index", "time_s", "description", "score", "origin", "boxes"}
+        assert keyframe["score"] == min((box["score"] for box in keyframe["boxes"]), default=0)
+        assert keyframe["origin"] == "chosen"
         for box in keyframe["boxes"]:
             assert set(box) == {"x1", "y1", "x2", "y2", "label", "score", "track"}
             assert 0 <= box["x1"] < box["x2"] <= 384
@@ -73,7 +75,9 @@ def test_pycocotools_decodes_the_masks_and_they_lie_on_the_target(
 ) -> None:
     result, _ = output
     [track] = result["tracks"]
-    assert set(track) == {"index", "label", "score", "masks", "boxes"}
+    assert set(track) == {"index", "label", "score", "evidence", "masks", "boxes", "frame_scores"}
+    assert set(track["frame_scores"]) == set(track["masks"])
+    assert all(0 <= score <= 1 for score in (*track["frame_scores"].values(), *track["evidence"].values()))
     ious = []
     for frame_index, mask in track["masks"].items():
         assert mask["size"] == [384, 384]
