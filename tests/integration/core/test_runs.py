@@ -56,7 +56,7 @@ def test_a_claim_carries_what_the_run_was_made_with(container: Container, run_id
     assert (claim.object_version, claim.instruction, claim.mode) == (core.version("in/a.mp4"), "the cup", "vos")
     assert claim.model_digest == container.profile.digest
     assert type(container.profile).model_validate(claim.profile).digest == container.profile.digest
-    assert claim.config == container.settings.pipeline.model_dump(mode="json")
+    assert claim.config == container.settings.pipeline.configuration()
     assert core.claim(container, run_id + 1000) is None
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from backend.domain import masks as rle
 from backend.domain.annotation import Annotation, Detection, Mask, Track
 from backend.domain.confidence import FrameEvidence
-from workers.evaluation.metrics import similarity
+from workers.evaluation.metrics import region_j
 from workers.pipeline.evidence import FrameScores
 from workers.shapeworld.evaluation.scores import TrackScore
 from workers.shapeworld.world.make import Example
@@ -37,7 +37,7 @@ def _box_iou(detection: Detection, mask: Mask | None) -> float:
 def _track(track: Track, targets: Sequence[Mapping[int, Mask]], frame_count: int) -> TrackScore:
     """With the target that the track is most like; without one, nothing of it is right."""
     assert track.evidence is not None
-    js = [similarity([track.masks], target, frame_count).j for target in targets]
+    js = [region_j([track.masks], target, frame_count) for target in targets]
     target: Mapping[int, Mask] = targets[int(np.argmax(js))] if js else {}
     frames = tuple(
         (given, 0.0 if frame_index not in target else rle.iou(track.masks[frame_index], target[frame_index]))
