@@ -273,6 +273,7 @@ class RetrainingSettings(Group):
     look_interval_s: float = Field(15.0, gt=0, description="how often it is looked for schedules that are due")
     dir: Path | None = Field(None, description="where trainings lie while they go on; None: beside scratch")
     min_free_gib: float = Field(5.0, ge=0, description="disk left there; a retraining that would take it ends")
+    gate_jobs: int = Field(1, ge=1, description="processes that measure on the proving ground, each with a model")
     #: Put before the training's own command, `["accelerate", "launch", "--num_processes", "8"]`.
     launch: tuple[str, ...] = ()
     #: Where mail goes out: `smtp://user:password@host:587` (STARTTLS) or `smtps://…`; None: none is sent.

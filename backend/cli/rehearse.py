@@ -31,6 +31,7 @@ _ENVIRONMENT = {
     "PREMASK__LABEL_STUDIO__POLL_INTERVAL_S": "5",
     "PREMASK__RETRAINING__LOOK_INTERVAL_S": "2",
     "PREMASK__RETRAINING__MIN_FREE_GIB": "1",
+    "PREMASK__RETRAINING__GATE_JOBS": str(os.cpu_count() or 1),
     # The two models are measured one after the other, on a machine that does everything else besides.
     "PREMASK__GATE__LATENCY_RATIO": "5",
 }

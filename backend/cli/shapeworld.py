@@ -92,10 +92,12 @@ def calibrate(
     profile: Annotated[str | None, typer.Option(help="Model profile: a name or a TOML file.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that measure.")] = 1,
     ledger: Annotated[Path | None, typer.Option(help="Write each clip's scores here; go on with what it has.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="A PNG to draw the reliability into.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Find what the evidence for tracks, boxes and masks says of their being right, for a profile's tables
     [confidence]; and how well that holds on other clips, beside the models' own estimates."""
+    from workers.evaluation.reliability_picture import draw
     from workers.shapeworld.evaluation import calibrating, campaign
     from workers.shapeworld.evaluation.scores import Part
 
@@ -107,6 +109,8 @@ def calibrate(
         chosen, get_settings().pipeline, [*both[0], *both[1]], parts=(Part.PIPELINE,), jobs=jobs, ledger=ledger
     )
     found = calibrating.calibrated(scores[: len(both[0])], scores[len(both[0]) :], right_iou)
+    if picture is not None:
+        draw({name: (one.calibrated, one.own) for name, one in found.parts.items()}, picture)
     print(json.dumps(found.to_json()) if as_json else found.told())
 
 

@@ -53,4 +53,8 @@ def test_a_night_that_learned_nothing_is_refused_and_everything_is_told(tmp_path
     assert 2 <= suites["fresh"]["all"]["difference"]["videos"] <= sides["holdout"]["videos"]
     assert suites["fresh"]["all"]["difference"]["low"] <= 0
     assert suites["regression"]["suite"] == SUITE
+    # For the nights to come both models' scores there are kept, beside what says whose they are.
+    kept = list((state_dir / "retrainings" / "scores").rglob("*.jsonl"))
+    assert len(kept) == 2
+    assert all(len(scores.read_text().splitlines()) == 2 for scores in kept)
     assert suites["regression"]["all"]["champion_jf"] > 0.5

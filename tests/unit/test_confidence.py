@@ -2,15 +2,18 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from backend.domain.confidence import Calibration, TrackEvidence, log_odds, names_of
 from backend.profiles import ConfidenceProfile, load_profile
 from workers.evaluation.calibration import fit, reliability
+from workers.evaluation.reliability_picture import draw
 
 NAMES = names_of(TrackEvidence)
 SHARES = st.floats(0, 1)
@@ -62,6 +65,15 @@ def test_reliability_is_what_it_is_called() -> None:
     assert sum(count for *_, count in sure.bins) == 100
     # Equal probabilities lie in bins as they came; the error is of the bins together.
     assert sure.expected_calibration_error == pytest.approx(0.49, abs=0.2)
+
+
+def test_reliability_is_drawn(tmp_path: Path) -> None:
+    one = reliability([0.9, 0.8, 0.3, 0.2], [True, True, False, False])
+    path = tmp_path / "reliability.png"
+    draw({"track": (one, one), "box": (one, one)}, path)
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
+        assert picture.width > 1.5 * picture.height > 300
 
 
 @pytest.mark.parametrize("right", [[True, True], [False, False]])

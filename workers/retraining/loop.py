@@ -5,12 +5,14 @@ weights are the same model version, and the same scores the same verdict. Traini
 engineer could give by hand, in processes of their own.
 """
 
+import hashlib
 import json
 import logging
 import time
 import tomllib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from importlib.metadata import version as distribution_version
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +192,7 @@ class Loop:
     def _gate(self) -> dict[str, Any]:
         this = f"dataset:{self._dataset}"
         arguments = ["models", "gate", self._candidate, "--fresh", this, "--json"]
+        arguments += ["--jobs", str(self._container.settings.retraining.gate_jobs), "--ledgers", str(self._scores())]
         for suite in self._claim.plan.regression:
             arguments += ["--regression", this if suite == THIS_DATASET else suite]
         words, printed = self._folder / "gate.log", self._folder / "gate.json"
@@ -200,6 +203,13 @@ class Loop:
         with self._container.transaction() as session:
             verdict = model_rows.verdict_by_digest(session, json.loads(printed.read_text())["digest"])
         return {"verdict_id": verdict.id}
+
+    def _scores(self) -> Path:
+        """Where models' scores on the proving ground lie, for the nights to come: what was a candidate is measured as
+        the champion next, and one that stays is again. Another configuration, or other code, scores otherwise."""
+        spec = self._container.run_spec
+        made_by = f"{spec.config_digest} {distribution_version('premask')}"
+        return self._folder.parent / "scores" / hashlib.sha256(made_by.encode()).hexdigest()[:16]
 
     def _decide(self) -> dict[str, Any]:
         container, plan, name = self._container, self._claim.plan, self._candidate[:12]

@@ -30,8 +30,6 @@ class Calibrated:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """`own`: whose word is compared with, by kind of thing."""
-
     track: Calibrated
     box: Calibrated
     frame: Calibrated
@@ -39,11 +37,14 @@ class Found:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
+    @property
+    def parts(self) -> dict[str, Calibrated]:
+        return {"track": self.track, "box": self.box, "frame": self.frame}
+
     def told(self) -> str:
         """The tables for the profile, and how far each can be relied on."""
-        parts = {"track": self.track, "box": self.box, "frame": self.frame}
-        tables = [_table(name, one.calibration) for name, one in parts.items()]
-        return "\n".join([*tables, *(_said(name, one) for name, one in parts.items())])
+        tables = [_table(name, one.calibration) for name, one in self.parts.items()]
+        return "\n".join([*tables, *(_said(name, one) for name, one in self.parts.items())])
 
 
 def _table(name: str, known: Calibration) -> str:
