@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 from backend.domain.confidence import Calibration, Evidence, log_odds, names_of
 
 #: On weights of standardized evidence: with few wrong tracks the fit must not go to their last detail.
-_RIDGE = 1.0
+_RIDGE = 3.0
 _BINS = 5
 
 
@@ -30,7 +30,8 @@ class Reliability:
 
 
 def fit(evidence: Sequence[Evidence], right: Sequence[bool], right_iou: float) -> Calibration:
-    """Logistic regression with a ridge, by maximum likelihood. Raises `ValueError` unless there are right and wrong
+    """Logistic regression with a ridge, by maximum likelihood; no weight is below 0, for evidence speaks for a thing, and
+    what is otherwise in few clips is chance. Raises `ValueError` unless there are right and wrong
     ones."""
     y = np.asarray(right, np.float64)
     if not 0 < y.sum() < len(y):
@@ -47,7 +48,8 @@ def fit(evidence: Sequence[Evidence], right: Sequence[bool], right_iou: float) -
         value = float(np.logaddexp(0, np.where(y > 0, -logits, logits)).sum() + _RIDGE / 2 * weights @ weights)
         return value, np.concatenate([[error.sum()], z.T @ error + _RIDGE * weights])
 
-    found = minimize(loss, np.zeros(len(names) + 1), jac=True, method="L-BFGS-B").x
+    bounds = [(None, None), *[(0.0, None)] * len(names)]
+    found = minimize(loss, np.zeros(len(names) + 1), jac=True, method="L-BFGS-B", bounds=bounds).x
     weights = found[1:] / spread
     bias = float(found[0] - weights @ middle)
     return Calibration(round(bias, 4), {n: round(float(w), 4) for n, w in zip(names, weights, strict=True)}, right_iou)
