@@ -30,9 +30,8 @@ class Reliability:
 
 
 def fit(evidence: Sequence[Evidence], right: Sequence[bool], right_iou: float) -> Calibration:
-    """Logistic regression with a ridge, by maximum likelihood; no weight is below 0, for evidence speaks for a thing, and
-    what is otherwise in few clips is chance. Raises `ValueError` unless there are right and wrong
-    ones."""
+    """Logistic regression with a ridge, by maximum likelihood; no weight is below 0, for evidence speaks for a thing,
+    and what is otherwise in few clips is chance. Raises `ValueError` unless there are right and wrong ones."""
     y = np.asarray(right, np.float64)
     if not 0 < y.sum() < len(y):
         raise ValueError("a calibration needs some that are right and some that are wrong")
