@@ -1,10 +1,11 @@
 """What second looks gain and cost: `python -m benchmarks.second_looks [--seeds 202000:202006]`.
 
 Validation clips of the proving ground, one of every kind for each seed (levels go round), each run without second
-looks, with both, with re-anchoring alone (two frames a run) and with feedback alone. Where nothing was in doubt with both,
-nothing is with one, and that isn't run. Prints each clip on which there was a second look, and last one JSON line: `ratio` is
-the time of all runs with both over that of all without; `detail` has, of each way, on how many clips there was a second
-look, J without and with it, the paired difference with its 95% interval over all clips, and the ratio of times.
+looks, with both, with re-anchoring alone (two frames a run) and with feedback alone. Where nothing was in doubt with
+both, nothing is with one, and that isn't run. Prints each clip on which there was a second look, and last one JSON
+line: `ratio` is the time of all runs with both over that of all without; `detail` has, of each way, on how many clips
+there was a second look, J without and with it, the paired difference with its 95% interval over all clips, and the
+ratio of times.
 """
 
 import argparse

@@ -82,7 +82,6 @@ class OmniPipeline:
             else:
                 decision = self._looking.decide(clip, instruction, mode, seed, progress)
                 kept.decide(decision.to_bytes())
-            images = clip.images([k.frame_index for k in decision.looked])
             if mode is Mode.AID:
                 images = clip.images([k.frame_index for k in decision.looked])
                 found = Found(clip.probe, decision, each_alone(decision), [], images)
@@ -124,16 +123,20 @@ class OmniPipeline:
         first, answer = worth(found, confidence), found.decision.chosen.answer
         if first > self._settings.feedback.below or answer.says_none:
             return found, carrying
-        seen = in_words(found.decision.looked)
+        seen, said = in_words(found.decision.looked), progress.warnings
+        progress.warnings = []
         decision = self._looking.decide(asked.clip, asked.instruction, asked.mode, asked.seed, progress, seen)
         again = self._carrying(asked, carrying.next_round)
         other = self._carried(asked, again, decision, decision.prompts)
         second = worth(other, confidence)
-        kept = "second" if second > first else "first"
+        better = second > first
+        # What was said on the way to the answer that is dropped is of no use.
+        progress.warnings = progress.warnings if better else said
         progress.warnings.append(
-            f"System 1 was asked twice ({first:.2f}, then {second:.2f}); the {kept} answer was kept"
+            f"System 1 was asked twice ({first:.2f}, then {second:.2f});"
+            f" the {'second' if better else 'first'} answer was kept"
         )
-        return (other, again) if second > first else (found, carrying)
+        return (other, again) if better else (found, carrying)
 
     def _reanchored(self, asked: "_Asked", found: Found, carrying: Carrying) -> Found:
         """The same, or with what System 2 found on frames where a track was in doubt."""
