@@ -2,6 +2,7 @@
 with.
 """
 
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -25,6 +26,7 @@ _Member = TypeVar("_Member", bound=StrEnum)
 
 #: Of a process of the pool.
 _pipeline: OmniPipeline | None = None
+_parent: int | None = None
 
 
 #: Clips of each kind, where no seeds are given.
@@ -123,11 +125,15 @@ def _measure(
 
 
 def _load(profile: ModelProfile, settings: PipelineSettings) -> None:
-    global _pipeline
+    global _pipeline, _parent
+    _parent = os.getppid()
     _pipeline = load_pipeline(profile, settings, torch_threads=1 if profile.device == "cpu" else None)
 
 
 def _score(case: Case, parts: tuple[Part, ...]) -> ClipScore:
     assert _pipeline is not None
+    if os.getppid() != _parent:
+        # Who asked was killed; what it had handed out would be measured for nobody, beside whatever comes next.
+        os._exit(1)
     with tempfile.TemporaryDirectory(prefix="premask-evaluate-") as folder:
         return score(_pipeline, case, Path(folder), parts)
