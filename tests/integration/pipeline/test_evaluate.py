@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from workers.pipeline.engines import Completion
 from workers.pipeline.omni import OmniPipeline
 from workers.shapeworld.evaluation.score import score
-from workers.shapeworld.evaluation.scores import Case, Part
+from workers.shapeworld.evaluation.scores import Case, ClipScore, Part
 from workers.shapeworld.world.queries import Kind
 
 pytestmark = pytest.mark.slow
@@ -29,6 +30,21 @@ def test_a_clip_is_scored_whole_and_in_parts(pipeline: OmniPipeline, tmp_path: P
     assert found.seconds is not None
     assert found.seconds > 0
     assert 2 <= found.duration_s <= 5
+
+
+def test_what_spoke_for_what_was_found_is_kept_with_how_right_it_was(pipeline: OmniPipeline, tmp_path: Path) -> None:
+    found = score(pipeline, Case(1, Kind.ATTRIBUTE, "easy"), tmp_path, (Part.PIPELINE,))
+    [track] = found.tracks
+    assert found.pipeline_j is not None
+    assert track.j == pytest.approx(found.pipeline_j, abs=1e-6)
+    assert track.j > 0.8
+    assert 8 <= len(track.frames) <= 16
+    assert np.mean([iou for _, iou in track.frames]) == pytest.approx(track.j, abs=0.1)
+    # What is said of a mask is said of that frame's: the keyframes are among the nearest to themselves.
+    assert all(0 < evidence.near <= 1 and 0 < evidence.seen <= 1 for evidence, _ in track.frames)
+    assert len(found.boxes) >= 2
+    assert all(iou > 0.5 and evidence.filled > 0.5 for evidence, iou in found.boxes)
+    assert ClipScore.from_line(found.to_line()) == found
 
 
 def test_only_what_is_asked_for_is_measured(pipeline: OmniPipeline, tmp_path: Path) -> None:
