@@ -7,7 +7,7 @@ import pytest
 
 from backend.domain.annotation import Box, Mask
 from backend.domain.masks import encode_mask
-from workers.pipeline.carrying import Carrying, spans_between
+from workers.pipeline.carrying import Carrying, Known, spans_between
 from workers.pipeline.linking import link
 from workers.pipeline.segmenter import BoxPrompt, Propagation
 
@@ -121,6 +121,28 @@ def test_another_thing_added_later_is_another_track() -> None:
     assert [track.members for track in carrying.add([prompt(20, 60)])] == [(0,), (1,)]
     assert segmenter.rounds[0] == 3
     assert carrying.next_round == 3 + len(segmenter.rounds)
+
+
+def test_a_batch_that_is_known_is_not_carried_again() -> None:
+    segmenter: Any = Follows()
+    clip: Any = Clip()
+    known: Known = {}
+    same = [prompt(3, 0), prompt(20, 0)]
+    first = Carrying(segmenter, clip, (120, 20), 0.5, known=known, remember=True).add(same)
+    assert segmenter.asked == [[(3, range(21)), (20, range(3, COUNT))]]
+    told: list[float] = []
+    again = Carrying(segmenter, clip, (120, 20), 0.5, known=known).add(same, told.append)
+    assert segmenter.asked.pop() == []
+    assert told[-1] == 1.0
+    assert [(t.members, dict(t.masks)) for t in again] == [(t.members, dict(t.masks)) for t in first]
+    # What is beside another box on its frame is another batch, which would be rounded otherwise; so is another span.
+    other = [prompt(3, 0), prompt(3, 60), prompt(20, 0)]
+    Carrying(segmenter, clip, (120, 20), 0.5, known=known).add(other)
+    assert segmenter.asked[1] == [(3, range(21)), (3, range(21))]
+    segmenter.asked.clear()
+    Carrying(segmenter, clip, (120, 20), 0.5, known=known).add([prompt(3, 0), prompt(30, 0)])
+    assert segmenter.asked == [[(3, range(31)), (30, range(3, COUNT))]]
+    assert len(known) == 2
 
 
 def test_the_tracks_are_those_of_carrying_everything_everywhere() -> None:

@@ -9,12 +9,17 @@ everything everywhere, wherever these comparisons tell what comparing on all key
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+from backend.domain.annotation import Box
 from backend.ports import Checkpoints
 from workers.pipeline.frame_store import FrameStore
 from workers.pipeline.linking import LinkedTrack, link
 from workers.pipeline.scratch import ScratchCheckpoints
 from workers.pipeline.segmenter import BoxPrompt, Propagation, Segmenter
 
+#: Detections that went as one batch, by frame, span and boxes: another batch would be rounded otherwise.
+Known = dict[tuple[int, range, tuple[Box, ...]], list[Propagation]]
+#: Of longer clips nothing is kept in memory for other instructions: their masks may be many.
+_KNOWN_FRAMES = 3_000
 #: Of the progress, the share of the first round; few clips need another.
 _FIRST_ROUND = 0.9
 
@@ -23,13 +28,16 @@ class Carrying:
     """Detections of one clip on their way through it; more may be added when it is known what the first became.
 
     `source_size`: (width, height) of the masks. With `checkpoints` it goes on from where they end; `first_round` counts
-    on from what of the same clip was carried before.
+    on from what of the same clip was carried before. `known`: what of the clip was carried for other instructions;
+    it is the same to the bit, and isn't carried again. With `remember` what is carried here is added to it.
     """
 
     def __init__(
         self, segmenter: Segmenter, frames: FrameStore, source_size: tuple[int, int], link_iou: float,
-        checkpoints: Checkpoints | None = None, first_round: int = 0,
+        checkpoints: Checkpoints | None = None, first_round: int = 0, known: Known | None = None,
+        remember: bool = False,
     ) -> None:  # fmt: skip
+        self._known, self._remember = {} if known is None else known, remember
         self._segmenter, self._frames, self._source_size, self._link_iou = segmenter, frames, source_size, link_iou
         self._checkpoints = checkpoints or ScratchCheckpoints()
         self._spans: list[range] = []
@@ -67,13 +75,32 @@ class Carrying:
         return [spans_between([*first, prompt], count)[-1] for prompt in prompts]
 
     def _carry(self, rows: Sequence[int], on_progress: Callable[[float], None] = lambda _: None) -> None:
+        batches: dict[tuple[int, range], list[int]] = {}
+        for row in rows:
+            batches.setdefault((self.prompts[row].frame_index, self._spans[row]), []).append(row)
+        keys = {
+            (*place, tuple(self.prompts[row].box_xyxy_px for row in batch)): batch for place, batch in batches.items()
+        }
+        missing = sorted(row for key, batch in keys.items() if key not in self._known for row in batch)
         found = self._segmenter.propagate(
-            self._frames, [self.prompts[row] for row in rows], self._source_size, on_progress,
-            [self._spans[row] for row in rows], self._checkpoints, self.next_round,
+            self._frames, [self.prompts[row] for row in missing], self._source_size, on_progress,
+            [self._spans[row] for row in missing], self._checkpoints, self.next_round,
         )  # fmt: skip
         self.next_round += 1
-        for row, propagation in zip(rows, found, strict=True):
+        for row, propagation in zip(missing, found, strict=True):
             self.propagations[row] = propagation
+        for key, batch in keys.items():
+            if key in self._known:
+                for row, propagation in zip(batch, self._known[key], strict=True):
+                    self.propagations[row] = propagation
+            elif self._remember and self._frames.frame_count <= _KNOWN_FRAMES:
+                self._known[key] = [_copied(self.propagations[row]) for row in batch]
+
+
+def _copied(propagation: Propagation) -> Propagation:
+    """In memory: the masks of a run lie where they go when it ends."""
+    masks, ious = dict(propagation.masks.items()), dict(propagation.predicted_iou.items())
+    return Propagation(masks, ious, propagation.span)
 
 
 def spans_between(prompts: Sequence[BoxPrompt], frame_count: int) -> list[range]:

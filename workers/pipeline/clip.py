@@ -34,6 +34,8 @@ class Clip:
 
     def __init__(self, path: Path, probe: VideoProbe, small: FrameStore) -> None:
         self.path, self.probe, self.small = path, probe, small
+        #: What the segmenter made of boxes on it (`carrying.Known`).
+        self.carried: dict[Any, Any] = {}
         self._kept = OrderedDict[int, NDArray[Any]]()
         self._can_keep = _KEPT_BYTES // (probe.width * probe.height * 3)
         self._sampled: tuple[Sampling, NDArray[np.uint8]] | None = None

@@ -86,7 +86,7 @@ class OmniPipeline:
                 images = clip.images([k.frame_index for k in decision.looked])
                 found = Found(clip.probe, decision, each_alone(decision), [], images)
             else:
-                found = self._follow(_Asked(clip, instruction, mode, seed, kept, progress), decision)
+                found = self._follow(_Asked(clip, instruction, mode, seed, kept, keep, progress), decision)
         return assemble(found, self._profile, seed, progress.timings_s, progress.warnings)
 
     def _follow(self, asked: "_Asked", decision: Decision) -> Found:
@@ -103,7 +103,10 @@ class OmniPipeline:
 
     def _carrying(self, asked: "_Asked", first_round: int) -> Carrying:
         size = (asked.clip.probe.width, asked.clip.probe.height)
-        return Carrying(self.segmenter, asked.clip.small, size, self._settings.link_iou, asked.kept, first_round)
+        return Carrying(
+            self.segmenter, asked.clip.small, size, self._settings.link_iou, asked.kept, first_round,
+            asked.clip.carried, asked.keep,
+        )  # fmt: skip
 
     def _carried(
         self, asked: "_Asked", carrying: Carrying, decision: Decision, prompts: Sequence[BoxPrompt]
@@ -200,6 +203,7 @@ class _Asked:
     mode: Mode
     seed: int
     kept: Checkpoints
+    keep: bool
     progress: Progress
 
 

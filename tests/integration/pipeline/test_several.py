@@ -18,6 +18,7 @@ from workers.pipeline.engines import Prompt
 from workers.pipeline.engines.thinker import Thinker
 from workers.pipeline.engines.towers import TowerMemory
 from workers.pipeline.omni import OmniPipeline, load_pipeline
+from workers.pipeline.scratch import ScratchCheckpoints
 from workers.shapeworld.world.queries import Kind
 
 pytestmark = pytest.mark.slow
@@ -81,6 +82,30 @@ def test_each_gets_what_it_gets_alone_and_what_they_share_is_made_once(
         assert same_pictures(one, other)
     assert counted == {"passes": 1, "sounds": 1}
     assert sum(encoded) <= sample.frame_count
+
+
+def test_what_two_instructions_mean_alike_is_carried_once(
+    make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With checkpoints, as a worker has them: those of the first run are gone when the second one begins."""
+    sample = make_sample(Kind.ATTRIBUTE, 2, seed=2000)
+    fresh = load_pipeline(load_profile("shapeworld"), PipelineSettings())
+    propagate, carried = fresh.segmenter.propagate, list[int]()
+
+    def counting(frames: Any, prompts: Any, *rest: Any) -> Any:
+        carried.append(len(prompts))
+        return propagate(frames, prompts, *rest)
+
+    monkeypatch.setattr(fresh.segmenter, "propagate", counting)
+    alone = said(fresh.annotate(sample.path, sample.instruction, Mode.VOS))
+    assert sum(carried) > 0
+    for again in (False, True):
+        carried.clear()
+        checkpoints = ScratchCheckpoints()
+        found = fresh.annotate(sample.path, sample.instruction, Mode.VOS, checkpoints=checkpoints, keep=True)
+        assert (sum(carried) == 0) == again
+        assert said(found) == alone
+        checkpoints._database.execute("DELETE FROM masks")
 
 
 @pytest.fixture
