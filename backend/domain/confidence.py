@@ -20,8 +20,8 @@ class TrackEvidence:
     `said`, `said_lowest`: System 1's answer, the geometric mean and the least of its tokens' probabilities; `named`,
     `named_lowest`: System 2's answers on the keyframes that name the track, the means of the same two; `seen`,
     `seen_low`: SAM2's estimate of its masks' IoU, mean and 10th percentile over the frames on which it is visible;
-    `agreed`: the IoU of the masks that neighbouring keyframes lead to, on those keyframes, 0.5 where one alone names
-    the track; `supported`: of the keyframes that show the track, the share that names it.
+    `agreed`: the IoU of the masks that neighbouring keyframes lead to, on those keyframes that both were carried to,
+    0.5 where one alone names the track; `supported`: of the keyframes that show the track, the share that names it.
     """
 
     said: float

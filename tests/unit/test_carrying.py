@@ -60,9 +60,9 @@ def carried(segmenter: Follows, prompts: list[BoxPrompt]) -> list[Any]:
     return tracks
 
 
-def test_detections_reach_from_the_keyframe_before_to_the_one_after() -> None:
+def test_detections_reach_from_the_middle_before_to_the_keyframe_after() -> None:
     prompts = [prompt(20, 0), prompt(5, 0), prompt(20, 50), prompt(33, 0)]
-    assert spans_between(prompts, COUNT) == [range(5, 34), range(21), range(5, 34), range(20, COUNT)]
+    assert spans_between(prompts, COUNT) == [range(12, 34), range(21), range(12, 34), range(26, COUNT)]
     assert spans_between([prompt(7, 0)], COUNT) == [range(COUNT)]
 
 
@@ -90,8 +90,8 @@ def test_a_thing_named_far_apart_becomes_one_track() -> None:
     prompts = [prompt(0, 0), prompt(10, 60), prompt(20, 60), prompt(30, 0)]
     tracks = carried(segmenter, prompts)
     assert [track.members for track in tracks] == [(0, 3), (1, 2)]
-    # The one on frame 10 was carried from the clip's begin to frame 20, and that is all it has to say.
-    assert segmenter.asked[1:] == [[(i, range(COUNT)) for i in (0, 20, 30)]]
+    # Each speaks for frames that it was not carried to: those on frames 10 and 20 to the clip's ends.
+    assert segmenter.asked[1:] == [[(i, range(COUNT)) for i in (0, 10, 20, 30)]]
     # Each round's masks are kept apart.
     assert segmenter.rounds == [0, 1]
 
@@ -129,7 +129,7 @@ def test_a_batch_that_is_known_is_not_carried_again() -> None:
     known: Known = {}
     same = [prompt(3, 0), prompt(20, 0)]
     first = Carrying(segmenter, clip, (120, 20), 0.5, known=known, remember=True).add(same)
-    assert segmenter.asked == [[(3, range(21)), (20, range(3, COUNT))]]
+    assert segmenter.asked == [[(3, range(21)), (20, range(11, COUNT))]]
     told: list[float] = []
     again = Carrying(segmenter, clip, (120, 20), 0.5, known=known).add(same, told.append)
     assert segmenter.asked.pop() == []
@@ -141,7 +141,7 @@ def test_a_batch_that_is_known_is_not_carried_again() -> None:
     assert segmenter.asked[1] == [(3, range(21)), (3, range(21))]
     segmenter.asked.clear()
     Carrying(segmenter, clip, (120, 20), 0.5, known=known).add([prompt(3, 0), prompt(30, 0)])
-    assert segmenter.asked == [[(3, range(31)), (30, range(3, COUNT))]]
+    assert segmenter.asked == [[(3, range(31)), (30, range(16, COUNT))]]
     assert len(known) == 2
 
 

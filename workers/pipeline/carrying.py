@@ -1,8 +1,9 @@
 """Carrying: each detection as far as it is needed, and which of them are one thing. [Ours]
 
 A track shows on a frame what its member with the nearest keyframe sees (`linking`), so where neighbouring keyframes
-name a thing, neither has to be carried past the other. Each detection is carried to the keyframes beside its own, where
-they are compared; one that they don't confirm is carried over the whole clip. The tracks are those of carrying
+name a thing, neither has to be carried past the other. Each detection is carried forward to the keyframe after its own,
+where it is compared with what was boxed there, and back to the middle between its own and the one before, as far as it
+speaks for its track; one that is not confirmed so is carried over the whole clip. The tracks are those of carrying
 everything everywhere, wherever these comparisons tell what comparing on all keyframes would.
 """
 
@@ -71,8 +72,7 @@ class Carrying:
         count = self._frames.frame_count
         if not self._compared:
             return spans_between(prompts, count)
-        first = [prompt for prompt in self.prompts if prompt.frame_index in self._compared]
-        return [spans_between([*first, prompt], count)[-1] for prompt in prompts]
+        return [_to_nearest(self._compared, prompt.frame_index, count) for prompt in prompts]
 
     def _carry(self, rows: Sequence[int], on_progress: Callable[[float], None] = lambda _: None) -> None:
         batches: dict[tuple[int, range], list[int]] = {}
@@ -104,15 +104,22 @@ def _copied(propagation: Propagation) -> Propagation:
 
 
 def spans_between(prompts: Sequence[BoxPrompt], frame_count: int) -> list[range]:
-    """From the keyframe before to the keyframe after each prompt's own; the first and last reach the clip's ends."""
+    """From the middle between each prompt's keyframe and the one before, to the keyframe after; the first and last
+    reach the clip's ends."""
     keyframes = sorted({prompt.frame_index for prompt in prompts})
     spans = []
     for prompt in prompts:
         position = keyframes.index(prompt.frame_index)
-        begin = keyframes[position - 1] if position else 0
+        begin = (keyframes[position - 1] + keyframes[position]) // 2 if position else 0
         end = keyframes[position + 1] + 1 if position + 1 < len(keyframes) else frame_count
         spans.append(range(begin, end))
     return spans
+
+
+def _to_nearest(frames: Sequence[int], frame_index: int, frame_count: int) -> range:
+    """From the last of those frames before that one to the first after it, or to the clip's ends."""
+    before, after = [i for i in frames if i < frame_index], [i for i in frames if i > frame_index]
+    return range(max(before, default=0), min(after, default=frame_count - 1) + 1)
 
 
 def unconfirmed(

@@ -32,12 +32,14 @@ def of_track(track: LinkedTrack, decision: Decision, propagations: Sequence[Prop
 
 
 def _agreed(track: LinkedTrack, decision: Decision, propagations: Sequence[Propagation]) -> float:
-    """Mean IoU of what each two neighbouring members see on their two keyframes."""
+    """Mean IoU of what each two neighbouring members see on those of their two keyframes to which both were carried."""
     prompts = decision.prompts
     members = sorted(track.members, key=lambda member: prompts[member].frame_index)
     found = []
     for one, other in pairwise(members):
         for frame_index in (prompts[one].frame_index, prompts[other].frame_index):
+            if not all(propagations[member].covers(frame_index) for member in (one, other)):
+                continue
             masks = [propagations[member].masks.get(frame_index) for member in (one, other)]
             found.append(0.0 if None in masks else rle.iou(*masks))  # type: ignore[arg-type]
     return float(np.mean(found)) if found else _UNKNOWN
