@@ -60,7 +60,7 @@ def test_a_box_is_spoken_for_by_its_mask_and_by_the_others() -> None:
     one, other = evidence.of_boxes(decision, [first, second])
     assert (one.filled, one.agreed, one.seen) == (1.0, 0.5, 0.8)
     assert (other.filled, other.agreed) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
-    assert (one.named, other.named) == (0.5, 0.6)
+    assert (one.named, other.named, one.named_lowest) == (0.5, 0.6, 0.2)
     lost = evidence.of_boxes(decision, [propagation({}, range(13)), second])
     assert (lost[0].filled, lost[0].seen, lost[1].agreed) == (0.0, 0.0, 0.0)
 
