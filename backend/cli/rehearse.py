@@ -66,7 +66,7 @@ def rehearse(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object at the end, nothing else.")] = False,
 ) -> None:
     """Nights of the learning loop in a row, on a base that is weak on purpose; status 1 unless each ended well."""
-    from workers.rehearsal.clips import of_night
+    from workers.rehearsal.clips import of_night, other_kinds
     from workers.rehearsal.picture import draw
     from workers.shapeworld.world.queries import ASKED_KINDS, Kind
 
@@ -78,8 +78,7 @@ def rehearse(
     say = _quiet if as_json else _loud
     profile = _profile(state_dir, kind, base, say)
     os.environ.update(_ENVIRONMENT, PREMASK__MODEL__PROFILE=str(profile), PREMASK__GATE__MIN_VIDEOS=str(min_videos))
-    others = [one for one in ASKED_KINDS if one not in (kind, Kind.SOUND)]
-    suites = tuple(regression or (f"{_REGRESSION}:{','.join(others)}",))
+    suites = tuple(regression or (f"{_REGRESSION}:{','.join(other_kinds(kind))}",))
     stack = Stack(state_dir, quiet=as_json, label_studio_venv=Settings().local.label_studio_venv)
 
     days = [of_night(night, clips, Kind(kind), others_every) for night in range(1, nights + 1)]

@@ -12,15 +12,11 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from workers.evaluation.gate import Check, Comparison, SuiteFigures, Verdict
+from workers.evaluation.plots import BETTER, FAINT, INK, NEITHER, STYLE, WORSE
 
-_BETTER, _WORSE, _NEITHER, _INK, _FAINT = "#1a7f37", "#b42318", "#57606a", "#1f2328", "#d0d7de"
 _ROW_IN, _HEAD_IN, _WIDTH_IN = 0.28, 1.0, 8.6
 #: Text stays text, so that it can be read and searched; the same verdict gives the same bytes.
-_SVG: dict[Any, Any] = {
-    "svg.fonttype": "none", "svg.hashsalt": "premask", "font.family": "sans-serif", "font.size": 9,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": _FAINT, "text.color": _INK,
-    "axes.labelcolor": _INK, "xtick.color": _NEITHER, "ytick.color": _INK,
-}  # fmt: skip
+_SVG: dict[Any, Any] = {**STYLE, "svg.fonttype": "none", "svg.hashsalt": "premask", "xtick.color": NEITHER}
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2328; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.6rem; margin-bottom: .2rem } h2 { font-size: 1.1rem; margin-top: 2rem }
@@ -94,11 +90,11 @@ def _forest(verdict: Verdict) -> str:
     with rc_context(_SVG):
         figure = Figure((_WIDTH_IN, _HEAD_IN + _ROW_IN * len(rows)), layout="constrained")
         axes = figure.subplots()
-        axes.axvline(0, color=_INK, linewidth=0.8)
-        axes.axvline(-float(verdict.limits["epsilon"]), color=_WORSE, linewidth=0.8, linestyle=":")
+        axes.axvline(0, color=INK, linewidth=0.8)
+        axes.axvline(-float(verdict.limits["epsilon"]), color=WORSE, linewidth=0.8, linestyle=":")
         for place, (_, compared, whole) in enumerate(rows):
             found = compared.difference
-            color = _BETTER if found.low > 0 else _WORSE if found.high < 0 else _NEITHER
+            color = BETTER if found.low > 0 else WORSE if found.high < 0 else NEITHER
             axes.plot((found.low, found.high), (place, place), color=color, linewidth=3 if whole else 1.5)
             axes.plot(found.mean, place, "o", color=color, markersize=7 if whole else 4)
         axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
@@ -114,8 +110,8 @@ def _scatter(suite: SuiteFigures) -> str:
         figure = Figure((_WIDTH_IN / 2, _WIDTH_IN / 2), layout="constrained")
         axes = figure.subplots()
         before, after = [item[2] for item in suite.items], [item[3] for item in suite.items]
-        colors = [_BETTER if b < a else _WORSE if a < b else _NEITHER for b, a in zip(before, after, strict=True)]
-        axes.plot((0, 1), (0, 1), color=_FAINT, linewidth=1, zorder=0)
+        colors = [BETTER if b < a else WORSE if a < b else NEITHER for b, a in zip(before, after, strict=True)]
+        axes.plot((0, 1), (0, 1), color=FAINT, linewidth=1, zorder=0)
         axes.scatter(before, after, s=14, c=colors, alpha=0.55, linewidths=0)
         axes.set(
             xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="champion, J&F", ylabel="candidate, J&F", aspect="equal"

@@ -34,9 +34,10 @@ def each_alone(decision: Decision) -> list[LinkedTrack]:
 
 
 def assemble(
-    found: Found, profile: ModelProfile, seed: int, timings_s: dict[str, float], warnings: list[str]
-) -> Annotation:
-    confidence = None if profile.confidence is None else profile.confidence.functions()
+    found: Found, profile: ModelProfile, confidence: Confidence | None, seed: int, timings_s: dict[str, float],
+    warnings: list[str],
+) -> Annotation:  # fmt: skip
+    """`confidence`: the profile's, if it has one."""
     keyframes = _keyframes(found, confidence)
     tracks = tuple(_track(found, index, thing, keyframes, confidence) for index, thing in enumerate(found.linked))
     if lost := sum(not one.masks for one in found.propagations):

@@ -92,12 +92,16 @@ class FrameScores(ByFrame[float]):
     ) -> None:
         self.evidence, self._score = evidence, score
 
+    def told(self) -> Iterator[tuple[int, float, FrameEvidence]]:
+        """Each frame with its score and what speaks for it, in one pass over the masks."""
+        return ((frame_index, round(self._score(one), 4), one) for frame_index, one in self.evidence())
+
     def between(self, begin: int, end: int | None) -> Iterator[tuple[int, float]]:
-        for frame_index, one in self.evidence():
+        for frame_index, score, _ in self.told():
             if end is not None and frame_index >= end:
                 return
             if frame_index >= begin:
-                yield frame_index, round(self._score(one), 4)
+                yield frame_index, score
 
     def __getitem__(self, frame_index: int) -> float:
         for _, found in self.between(frame_index, frame_index + 1):

@@ -87,7 +87,7 @@ class OmniPipeline:
                 found = Found(clip.probe, decision, each_alone(decision), [], images)
             else:
                 found = self._follow(_Asked(clip, instruction, mode, seed, kept, keep, progress), decision)
-        return assemble(found, self._profile, seed, progress.timings_s, progress.warnings)
+        return assemble(found, self._profile, self._confidence, seed, progress.timings_s, progress.warnings)
 
     def _follow(self, asked: "_Asked", decision: Decision) -> Found:
         """Boxes to tracks, with second looks where they are wanted."""

@@ -41,7 +41,7 @@ def _doubts(
     for thing in found.linked:
         named = [prompts[member].frame_index for member in thing.members]
         _, _, scores = scoring.of_track(thing, found.decision, found.propagations, found.probe, confidence)
-        for (frame_index, score), (_, given) in zip(scores.items(), scores.evidence(), strict=True):
+        for frame_index, score, given in scores.told():
             # A thing that has just come in is small, and is no jump.
             jumps = given.steady < settings.area_ratio
             if score < settings.below or jumps:

@@ -297,7 +297,8 @@ class Segmenter:
         best, found = ious.amax(-1).clamp(0, 1).tolist(), []
         for position, row in enumerate(rows):
             logits = low_res[position : position + 1]
-            if self._profile.fill_hole_area:
+            # Where nothing is in the mask, all of the picture would be searched for holes.
+            if self._profile.fill_hole_area and bool((logits > 0).any()):
                 logits = fill_holes(logits, self._profile.fill_hole_area)
             if (mask := mask_at(logits[0, 0], height, width)) is not None:
                 found.append(CarriedMask(row, frame_index, mask, best[position]))

@@ -45,10 +45,15 @@ def folder_of(instruction: str) -> str:
     return hashlib.sha256(instruction.encode()).hexdigest()[:12]
 
 
+def other_kinds(kind: str) -> list[Kind]:
+    """Those that a rehearsal asks beside that one: it has no sound."""
+    return [one for one in ASKED_KINDS if one not in (kind, Kind.SOUND)]
+
+
 def of_night(night: int, count: int, kind: Kind, others_every: int = 0) -> list[Clip]:
     """So many clips of scenes with several things, never those of another night: of that kind, but for each
     `others_every`-th (0: none), which is of one of the other kinds in turn."""
-    others = [one for one in ASKED_KINDS if one not in (kind, Kind.SOUND)]
+    others = other_kinds(kind)
     clips: list[Clip] = []
     seed = _FIRST_SEED + night * _NIGHT
     while len(clips) < count:

@@ -9,17 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-_TAKEN, _REFUSED, _BEFORE, _INK, _FAINT = "#1a7f37", "#b42318", "#57606a", "#1f2328", "#d0d7de"
-_STYLE: dict[Any, Any] = {
-    "font.family": "sans-serif", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.edgecolor": _FAINT, "text.color": _INK, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK,
-}  # fmt: skip
+from workers.evaluation.plots import BETTER, FAINT, NEITHER, STYLE, WORSE
 
 
 def draw(report: Mapping[str, Any], path: Path) -> None:
     """Write a PNG of what `premask rehearse --json` told."""
     nights = report["nights"]
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure((8.6, 3.2), layout="constrained")
         quality, work = figure.subplots(1, 2, width_ratios=[3, 2])
         _quality(quality, nights)
@@ -40,9 +36,9 @@ def _quality(axes: Axes, nights: Sequence[Mapping[str, Any]]) -> None:
         if fresh is None:
             continue
         at, before, after, gain = night["night"], fresh["champion_jf"], fresh["candidate_jf"], fresh["difference"]
-        color = _TAKEN if night["promoted"] else _REFUSED
-        axes.plot([at - 0.12], [before], "o", color=_BEFORE)
-        axes.annotate("champion", (at - 0.12, before), (-7, -4), textcoords="offset points", color=_BEFORE, ha="right")
+        color = BETTER if night["promoted"] else WORSE
+        axes.plot([at - 0.12], [before], "o", color=NEITHER)
+        axes.annotate("champion", (at - 0.12, before), (-7, -4), textcoords="offset points", color=NEITHER, ha="right")
         error = [[after - before - gain["low"]], [gain["high"] - (after - before)]]
         axes.errorbar([at + 0.12], [after], error, fmt="o", color=color, capsize=3)
         axes.annotate(
@@ -55,7 +51,7 @@ def _quality(axes: Axes, nights: Sequence[Mapping[str, Any]]) -> None:
 def _work(axes: Axes, nights: Sequence[Mapping[str, Any]]) -> None:
     axes.set_title("What correcting took before it", loc="left")
     days, edits = ([night[name] for night in nights] for name in ("night", "edits_per_task"))
-    axes.bar(days, edits, width=0.5, color=_FAINT)
+    axes.bar(days, edits, width=0.5, color=FAINT)
     for night in nights:
         told = f"{night['edits_per_task']:.2f}\n{night['accepted']} of {night['clips']}\nleft as is"
         axes.annotate(told, (night["night"], night["edits_per_task"]), (0, 3), textcoords="offset points", ha="center")
