@@ -9,15 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backend.domain.annotation import Mask, Track, VideoProbe
+from backend.domain.annotation import Box, Mask, Track, VideoProbe
 from backend.domain.errors import BadInput
 from backend.domain.masks import encode_mask
 from backend.domain.runs import Mode
 from backend.profiles import load_profile
-from backend.settings import PipelineSettings
+from backend.settings import FeedbackSettings, PipelineSettings, ReanchoringSettings
 from tests.factories import core
 from workers.evaluation.gate import Role
 from workers.evaluation.suites import Model, holdout, measure
+from workers.pipeline.decision import Decision, Looked
+from workers.pipeline.parsing import Moment, System1Answer
+from workers.pipeline.system1 import System1Result
+from workers.pipeline.system2 import GroundedBox
 from workers.shapeworld.evaluation import campaign
 from workers.shapeworld.evaluation.scores import Case, ClipScore, Part
 from workers.shapeworld.evaluation.suite import ProvingGround, suite_of
@@ -91,6 +95,75 @@ def test_only_frames_whose_masks_people_saw_count() -> None:
         (f"{who} on held out", done) for who in ("champion", "candidate") for done in (1, 2)
     ]  # fmt: skip
     assert "pipeline" not in good.__dict__, "one model at a time is in memory"
+
+
+class Deciding(Answering):
+    """As `Answering`, with one keyframe that it comes to before anything is carried."""
+
+    def __init__(
+        self, masks: dict[int, Mask], keyframe: int, spoken: str = "<think>x</think><answer>y</answer>"
+    ) -> None:
+        super().__init__(masks, spoken)
+        moment = Moment(0.0, 1.0, "the cup")
+        chosen = System1Result(spoken, 0.5, 0.5, System1Answer("x", (moment,), (), False))
+        looked = Looked(keyframe, moment, (GroundedBox(Box(1, 2, 3, 4), "cup", 0.9, 0.9),))
+        self.decided = Decision(chosen, (looked,), (), {"system1": 0.0})
+
+    def decide(self, *_: Any, **__: Any) -> Decision:
+        return self.decided
+
+    def annotate(self, path: Path, instruction: str, mode: Mode, *, checkpoints: Any, **named: Any) -> Any:
+        self.begun_with = checkpoints.decision()
+        if self.begun_with is None:
+            checkpoints.decide(self.decided.to_bytes())
+        return super().annotate(path, instruction, mode, **named)
+
+
+def deciding(name: str, *given: Any, **changes: Any) -> Model:
+    made = Model(name * 64, load_profile("shapeworld"), PipelineSettings(**changes))
+    made.__dict__["pipeline"] = Deciding(*given)
+    return made
+
+
+def test_what_both_models_lead_to_the_same_boxes_is_carried_for_the_champion_alone() -> None:
+    left, right = encode_mask(LEFT), encode_mask(~LEFT)
+    suite = holdout("held out", Role.FRESH, [HeldOut("a", "v1", (Thing({0: left}),), (0,))], fetch)
+    champion, candidate = deciding("a", {0: left}, 2), deciding("b", {0: right}, 2, "no tags")
+    asked = candidate.pipeline.asked  # type: ignore[attr-defined]
+    [scores] = measure([suite], champion, candidate)
+    assert not asked
+    assert (scores.champion[0].jf, scores.candidate[0].jf) == (1.0, 1.0), "its masks would be the champion's"
+    assert (scores.champion[0].well_formed, scores.candidate[0].well_formed) == (True, False), "its answer is its own"
+    carrying_s = suite._scored["a" * 64][0].prompted.carrying_s  # type: ignore[union-attr]
+    assert scores.candidate[0].seconds > carrying_s > 0
+
+    # Another keyframe: it is carried, from the decision that was made already.
+    other = deciding("c", {0: right}, 3)
+    pipeline: Any = other.pipeline
+    [scores] = measure([suite], deciding("a", {0: left}, 2), other)
+    assert len(pipeline.asked) == 1
+    assert Decision.from_bytes(pipeline.begun_with) == pipeline.decided
+    assert scores.candidate[0].jf == 0.5
+
+
+def test_what_is_carried_depends_on_the_segmenter_and_on_second_looks() -> None:
+    plain = deciding("a", {}, 2)
+    profile = plain.profile
+    elsewhere = profile.system1.weights.model_copy(update={"name": "other"})
+    spoken = profile.model_copy(update={"system1": profile.system1.model_copy(update={"weights": elsewhere})})
+    assert Model("b" * 64, spoken, plain.settings).carries_as(plain)
+    batches = profile.segmenter.model_copy(update={"fill_hole_area": 3})
+    assert not Model("b" * 64, profile.model_copy(update={"segmenter": batches}), plain.settings).carries_as(plain)
+    weights = profile.segmenter.weights.model_copy(update={"source": "huggingface"})
+    other = profile.segmenter.model_copy(update={"weights": weights})
+    assert not Model("b" * 64, profile.model_copy(update={"segmenter": other}), plain.settings).carries_as(plain)
+    assert not Model("b" * 64, profile.model_copy(update={"device": "cuda"}), plain.settings).carries_as(plain)
+    assert not Model("b" * 64, profile, PipelineSettings(link_iou=0.1)).carries_as(plain)
+    for again in (
+        PipelineSettings(feedback=FeedbackSettings(rounds=1)),
+        PipelineSettings(reanchoring=ReanchoringSettings(frames=1)),
+    ):
+        assert not Model("b" * 64, profile, again).carries_as(Model("a" * 64, profile, again))
 
 
 def test_a_folder_in_the_layout_of_mevis_is_a_suite(tmp_path: Path) -> None:

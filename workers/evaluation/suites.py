@@ -4,25 +4,23 @@ A suite is anything that can score a model. `ItemSuite` does so for instructions
 `holdout` makes one of a data set's items. The proving ground's is in `workers.shapeworld.evaluation.suite`.
 """
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol
 
 from backend.domain import masks as rle
-from backend.domain.annotation import Annotation, Mask, VideoProbe
+from backend.domain.annotation import Mask, VideoProbe
 from backend.domain.datasets import DatasetItem
 from backend.domain.runs import Mode
-from backend.ports import AnnotationPipeline
 from backend.profiles import ModelProfile
 from backend.settings import PipelineSettings
-from workers.evaluation.form import well_formed
+from workers.evaluation.alike import Prompted, answer, carries_alike
 from workers.evaluation.gate import ItemScore, Role, SuiteScores
 from workers.evaluation.metrics import similarity_on
-from workers.pipeline.omni import load_pipeline
+from workers.pipeline.omni import OmniPipeline, load_pipeline
 
 #: Told how many items are done.
 Listener = Callable[[int], None]
@@ -37,13 +35,17 @@ class Model:
     settings: PipelineSettings
 
     @cached_property
-    def pipeline(self) -> AnnotationPipeline:
+    def pipeline(self) -> OmniPipeline:
         """Loaded when first asked for."""
         return load_pipeline(self.profile, self.settings)
 
     def unload(self) -> None:
         """Forget the pipeline, if there is one."""
         self.__dict__.pop("pipeline", None)
+
+    def carries_as(self, other: "Model") -> bool:
+        """See `alike.carries_alike`."""
+        return self.settings == other.settings and carries_alike(self.profile, other.profile, self.settings)
 
 
 class Suite(Protocol):
@@ -53,8 +55,9 @@ class Suite(Protocol):
     @property
     def role(self) -> Role: ...
 
-    def score(self, model: Model, on_item: Listener = ...) -> tuple[ItemScore, ...]:
-        """One score an item, the same items for every model."""
+    def score(self, model: Model, on_item: Listener = ..., beside: Model | None = ...) -> tuple[ItemScore, ...]:
+        """One score an item, the same items for every model. `beside`: a model that this suite has scored, and that
+        carries as this one: what both lead to the same boxes isn't carried again."""
 
 
 def measure(
@@ -64,7 +67,8 @@ def measure(
     is measured and how many of its items are done."""
     of_champion = [suite.score(champion, partial(on_item, f"champion on {suite.name}")) for suite in suites]
     champion.unload()
-    of_candidate = [suite.score(candidate, partial(on_item, f"candidate on {suite.name}")) for suite in suites]
+    beside = champion if candidate.carries_as(champion) else None
+    of_candidate = [suite.score(candidate, partial(on_item, f"candidate on {suite.name}"), beside) for suite in suites]
     candidate.unload()
     return [
         SuiteScores(suite.name, suite.role, before, after)
@@ -98,29 +102,42 @@ class ItemSuite:
     name: str
     role: Role
     items: tuple[Item, ...]
+    #: What it found, by model version, in the order of the items.
+    _scored: dict[str, list["_Scored"]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def score(self, model: Model, on_item: Listener = lambda _: None) -> tuple[ItemScore, ...]:
-        found = []
-        for item in self.items:
-            found.append(_score(model, item))
+    def score(
+        self, model: Model, on_item: Listener = lambda _: None, beside: Model | None = None
+    ) -> tuple[ItemScore, ...]:
+        known = [None] * len(self.items) if beside is None else self._scored[beside.digest]
+        found: list[_Scored] = []
+        for item, before in zip(self.items, known, strict=True):
+            found.append(_score(model, item, before))
             on_item(len(found))
-        return tuple(found)
+        self._scored[model.digest] = found
+        return tuple(one.score for one in found)
 
 
-def _score(model: Model, item: Item) -> ItemScore:
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    score: ItemScore
+    prompted: Prompted | None
+
+
+def _score(model: Model, item: Item, known: _Scored | None) -> _Scored:
     pipeline = model.pipeline  # loading it is no part of an answer's time
     with item.open() as path:
-        begin = time.perf_counter()
-        annotation = pipeline.annotate(path, item.instruction, item.mode, seed=model.settings.seed, probe=item.probe)
-        seconds = time.perf_counter() - begin
-    frames = range(annotation.probe.frame_count) if item.frames is None else item.frames
-    jf = similarity_on([track.masks for track in annotation.tracks], item.truth, frames).jf
-    return ItemScore(item.item_id, item.source_id, item.group, jf, _well_formed(annotation), seconds)
-
-
-def _well_formed(annotation: Annotation) -> bool:
-    answered = bool(annotation.keyframes) or annotation.outcome_code == "absent"
-    return well_formed(annotation.raw_output, annotation.warnings, answered)
+        found = answer(
+            pipeline, path, item.instruction, item.mode, seed=model.settings.seed, probe=item.probe,
+            known=known.prompted if known else None,
+        )  # fmt: skip
+    if found.annotation is None:
+        assert known is not None
+        jf = known.score.jf
+    else:
+        frames = range(found.annotation.probe.frame_count) if item.frames is None else item.frames
+        jf = similarity_on([track.masks for track in found.annotation.tracks], item.truth, frames).jf
+    score = ItemScore(item.item_id, item.source_id, item.group, jf, found.well_formed, found.seconds)
+    return _Scored(score, found.prompted)
 
 
 def holdout(

@@ -182,6 +182,15 @@ class OmniPipeline:
         with Clip.open(video_path, probe, self.segmenter.size_px, self._scratch_dir, 0) as clip:
             return self._looking.choose(clip, instruction, mode, seed=seed)
 
+    def decide(
+        self, video_path: Path, instruction: str, mode: Mode, *, seed: int = 0, probe: VideoProbe | None = None
+    ) -> Decision:
+        """What `annotate` comes to before anything is carried; of the video no more is decoded than that takes."""
+        self._profile.check_instruction(instruction)
+        known = probe or probe_video(video_path, self._settings)
+        with Clip.open(video_path, known, self.segmenter.size_px, self._scratch_dir, 0) as clip:
+            return self._looking.decide(clip, instruction, mode, seed, Progress(None))
+
     def _believe(self, decision: Decision, tracks: list[LinkedTrack], progress: Progress) -> list[LinkedTrack]:
         tracks, prompts = [t for t in tracks if t.masks], decision.prompts
         keyframes = [k.frame_index for k in decision.looked]

@@ -11,13 +11,14 @@ from workers.shapeworld.world import video
 from workers.shapeworld.world.levels import EASY, MEDIUM
 from workers.shapeworld.world.make import Example, make_training_scene
 from workers.shapeworld.world.queries import ASKED_KINDS, Kind
+from workers.shapeworld.world.scene import Scene, frame_times
 
 SIDE_PX = 384
 #: In the training range, away from what the small models were trained on; a night has all the room that it wants.
 _FIRST_SEED, _NIGHT = 1_950_000_000, 100_000
 _LEVELS = (EASY, MEDIUM)
-#: Longer scenes are left out: a rehearsal is to be over sometime.
-_DURATION_MAX_S = 6.0
+#: Longer scenes are left out, and those of more frames: a rehearsal is to be over sometime.
+_DURATION_MAX_S, _FRAMES_MAX = 6.0, 60
 #: With two, half of all guesses are right.
 _THINGS_MIN = 3
 
@@ -60,8 +61,12 @@ def of_night(night: int, count: int, kind: Kind, others_every: int = 0) -> list[
         turn, place = divmod(len(clips) + 1, others_every or count + 1)
         asked = kind if place else others[turn % len(others)]
         example = make_training_scene(seed, asked, _LEVELS[seed % len(_LEVELS)])
-        if len(example.scene.things) >= _THINGS_MIN and example.scene.duration_s <= _DURATION_MAX_S:
+        if len(example.scene.things) >= _THINGS_MIN and _is_short(example.scene):
             name = f"night{night}-{len(clips):03d}.mp4"
             clips.append(Clip(f"{folder_of(example.question.text)}/{name}", example))
         seed += 1
     return clips
+
+
+def _is_short(scene: Scene) -> bool:
+    return scene.duration_s <= _DURATION_MAX_S and len(frame_times(scene)) <= _FRAMES_MAX

@@ -4,7 +4,7 @@ with.
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from enum import StrEnum
 from itertools import repeat
@@ -103,25 +103,28 @@ class Ledger:
 def run(
     profile: ModelProfile, settings: PipelineSettings, wanted: list[Case], *, parts: tuple[Part, ...] = tuple(Part),
     jobs: int = 1, ledger: Path | None = None, on_clip: Callable[[int], None] = lambda _: None,
-    digest: str | None = None,
+    digest: str | None = None, known: Mapping[Case, ClipScore] | None = None,
 ) -> list[ClipScore]:  # fmt: skip
     """The scores of all cases, in order; `jobs` processes, each with models of its own. `digest`: of the models, where
-    the profile's own is not theirs, because it says where on this machine they were fetched to."""
+    the profile's own is not theirs, because it says where on this machine they were fetched to. `known`: scores of
+    models that carry as these (`workers.evaluation.alike`)."""
     book = Ledger(ledger, digest or profile.digest, parts)
     missing = [case for case in wanted if case not in book.scores]
-    for found in _measure(profile, settings, missing, parts, jobs):
+    beside = [known.get(case) if known else None for case in missing]
+    for found in _measure(profile, settings, missing, beside, parts, jobs):
         book.add(found)
         on_clip(len(book.scores))
     return [book.scores[case] for case in wanted]
 
 
 def _measure(
-    profile: ModelProfile, settings: PipelineSettings, missing: list[Case], parts: tuple[Part, ...], jobs: int
-) -> Iterator[ClipScore]:
+    profile: ModelProfile, settings: PipelineSettings, missing: list[Case], beside: list[ClipScore | None],
+    parts: tuple[Part, ...], jobs: int,
+) -> Iterator[ClipScore]:  # fmt: skip
     if missing:
         # Spawned: torch's threads don't survive a fork.
         with ProcessPoolExecutor(jobs, get_context("spawn"), _load, (profile, settings)) as pool:
-            yield from pool.map(_score, missing, repeat(parts))
+            yield from pool.map(_score, missing, beside, repeat(parts))
 
 
 def _load(profile: ModelProfile, settings: PipelineSettings) -> None:
@@ -130,10 +133,10 @@ def _load(profile: ModelProfile, settings: PipelineSettings) -> None:
     _pipeline = load_pipeline(profile, settings, torch_threads=1 if profile.device == "cpu" else None)
 
 
-def _score(case: Case, parts: tuple[Part, ...]) -> ClipScore:
+def _score(case: Case, known: ClipScore | None, parts: tuple[Part, ...]) -> ClipScore:
     assert _pipeline is not None
     if os.getppid() != _parent:
         # Who asked was killed; what it had handed out would be measured for nobody, beside whatever comes next.
         os._exit(1)
     with tempfile.TemporaryDirectory(prefix="premask-evaluate-") as folder:
-        return score(_pipeline, case, Path(folder), parts)
+        return score(_pipeline, case, Path(folder), parts, known)

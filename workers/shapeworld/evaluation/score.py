@@ -1,6 +1,5 @@
 """Scoring one clip: the pipeline as users run it, then SAM2 and System 2 each alone with true input."""
 
-import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from backend.domain.annotation import Mask
 from backend.domain.runs import Mode
 from integrations.media.decode import iter_frames
 from integrations.media.probe import probe_video
+from workers.evaluation.alike import answer
 from workers.evaluation.form import well_formed
 from workers.evaluation.metrics import similarity
 from workers.pipeline.frame_store import FrameStore
@@ -28,15 +28,19 @@ _SHOWS = 0.2
 _HIT_IOU = 0.5
 
 
-def score(pipeline: OmniPipeline, case: Case, folder: Path, parts: Collection[Part] = tuple(Part)) -> ClipScore:
-    """Render the case's clip into `folder`, run those parts on it, and score what came out."""
+def score(
+    pipeline: OmniPipeline, case: Case, folder: Path, parts: Collection[Part] = tuple(Part),
+    known: ClipScore | None = None,
+) -> ClipScore:  # fmt: skip
+    """Render the case's clip into `folder`, run those parts on it, and score what came out. `known`: of a model that
+    carries as this one; what both lead to the same boxes gets its J and F, without tracks and boxes."""
     example = make_scene(case.seed, case.kind, case.preset)
     path = folder / "clip.mp4"
     truth = video.write(example.scene, path)
     target = truth.seen(example.question.targets)
     found: dict[str, Any] = {}
     if Part.PIPELINE in parts:
-        found |= _whole(pipeline, path, example, truth, target)
+        found |= _whole(pipeline, path, example, truth, target, known)
     elif Part.SYSTEM1 in parts:
         found |= _looked(pipeline, path, example, target)
     if target and {Part.SYSTEM2, Part.SEGMENTER} & set(parts):
@@ -45,18 +49,26 @@ def score(pipeline: OmniPipeline, case: Case, folder: Path, parts: Collection[Pa
 
 
 def _whole(
-    pipeline: OmniPipeline, path: Path, example: Example, truth: Truth, target: dict[int, Mask]
-) -> dict[str, Any]:
-    begin = time.perf_counter()
-    found = pipeline.annotate(path, example.question.text, Mode(example.question.mode))
-    seconds = time.perf_counter() - begin
-    whole = similarity([track.masks for track in found.tracks], target, truth.frame_count)
-    answer = _Answer(
-        found.raw_output, found.warnings, {k.description for k in found.keyframes}, found.outcome_code == "absent",
-        [k.frame_index for k in found.keyframes],
+    pipeline: OmniPipeline, path: Path, example: Example, truth: Truth, target: dict[int, Mask],
+    known: ClipScore | None,
+) -> dict[str, Any]:  # fmt: skip
+    text, mode = example.question.text, Mode(example.question.mode)
+    answered = answer(pipeline, path, text, mode, known=known.prompted if known else None)
+    assert answered.decision is not None
+    chosen, looked = answered.decision.chosen, answered.decision.looked
+    spoken = _Answer(
+        chosen.raw_output, answered.decision.warnings, {k.moment.description for k in looked},
+        chosen.answer.says_none and not looked, [k.frame_index for k in looked],
     )  # fmt: skip
-    said = {"pipeline_j": whole.j, "pipeline_f": whole.f, "seconds": seconds, **known_of(found, example, truth)}
-    return answer.scores(example, target) | said
+    found: dict[str, Any] = {"seconds": answered.seconds, "prompted": answered.prompted}
+    if answered.annotation is None:
+        assert known is not None
+        found |= {"pipeline_j": known.pipeline_j, "pipeline_f": known.pipeline_f}
+    else:
+        whole = similarity([track.masks for track in answered.annotation.tracks], target, truth.frame_count)
+        found |= {"pipeline_j": whole.j, "pipeline_f": whole.f}
+        found |= known_of(answered.annotation, example, truth)
+    return spoken.scores(example, target) | found
 
 
 def _looked(pipeline: OmniPipeline, path: Path, example: Example, target: dict[int, Mask]) -> dict[str, Any]:

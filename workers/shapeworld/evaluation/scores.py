@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from backend.domain.confidence import BoxEvidence, FrameEvidence, TrackEvidence
+from workers.evaluation.alike import Prompted
 from workers.shapeworld.world.levels import EASY, HARD, LEVELS, MEDIUM, Level
 from workers.shapeworld.world.queries import Kind
 
@@ -74,6 +75,8 @@ class ClipScore:
     segmenter_f: float | None = None
     tracks: tuple[TrackScore, ...] = ()
     boxes: tuple[tuple[BoxEvidence, float], ...] = ()
+    #: Of a pipeline that was compared with: what its segmenter was asked to carry.
+    prompted: Prompted | None = None
 
     def to_line(self) -> str:
         return json.dumps(asdict(self))
@@ -84,8 +87,11 @@ class ClipScore:
         case = Case(data["case"]["seed"], Kind(data["case"]["kind"]), data["case"]["level"])
         tracks = tuple(_track(one) for one in data.get("tracks", ()))
         boxes = tuple((BoxEvidence(**given), iou) for given, iou in data.get("boxes", ()))
-        visible = tuple(data["keyframes_visible"])
-        return cls(**data | {"case": case, "keyframes_visible": visible, "tracks": tracks, "boxes": boxes})
+        prompted = Prompted(**given) if (given := data.get("prompted")) else None
+        return cls(
+            **data | {"case": case, "keyframes_visible": tuple(data["keyframes_visible"]), "tracks": tracks,
+                      "boxes": boxes, "prompted": prompted}
+        )  # fmt: skip
 
 
 def _track(data: dict[str, Any]) -> TrackScore:

@@ -1,7 +1,7 @@
 """The proving ground as suites: clips rendered from seeds, and clips written to a folder in the layout of MeViS."""
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from backend.domain import masks as rle
@@ -27,13 +27,18 @@ class ProvingGround:
     cases: tuple[Case, ...]
     jobs: int = 1
     ledgers: Path | None = None
+    #: What was found, by model version.
+    _scored: dict[str, dict[Case, ClipScore]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def score(self, model: Model, on_item: Listener = lambda _: None) -> tuple[ItemScore, ...]:
+    def score(
+        self, model: Model, on_item: Listener = lambda _: None, beside: Model | None = None
+    ) -> tuple[ItemScore, ...]:
         ledger = None if self.ledgers is None else self.ledgers / f"{model.digest}.jsonl"
         found = campaign.run(
             model.profile, model.settings, list(self.cases), parts=(Part.PIPELINE,), jobs=self.jobs, ledger=ledger,
-            on_clip=on_item, digest=model.digest,
+            on_clip=on_item, digest=model.digest, known=self._scored[beside.digest] if beside else None,
         )  # fmt: skip
+        self._scored[model.digest] = {one.case: one for one in found}
         return tuple(_of(clip) for clip in found)
 
 
