@@ -36,19 +36,19 @@ _ENVIRONMENT = {
     "PREMASK__GATE__LATENCY_RATIO": "5",
 }
 _PROFILE = "shapeworld"
-#: So many seeds of seven kinds that one clip is less than `gate.epsilon`: of a few, one that is lost refuses a night.
-_REGRESSION = "shapeworld:validation:200000:200015"
+#: So many seeds of seven kinds that a few clips more lost than gained, as chance has it, are less than `gate.epsilon`.
+_REGRESSION = "shapeworld:validation:200000:200030"
 
 
 @app.command()
 def rehearse(
     nights: Annotated[int, typer.Option(min=1, help="How many.")] = 3,
     kind: Annotated[str, typer.Option(help="The kind of instruction that the base is weak on.")] = "direction",
-    clips: Annotated[int, typer.Option(min=2, help="That come in each day.")] = 140,
+    clips: Annotated[int, typer.Option(min=2, help="That come in each day.")] = 180,
     others_every: Annotated[
         int, typer.Option(min=0, help="Each so manieth clip is of another kind, lest the others be forgotten; 0: none.")
-    ] = 4,
-    steps: Annotated[int, typer.Option(min=1, help="Of GRPO, each night.")] = 20,
+    ] = 3,
+    steps: Annotated[int, typer.Option(min=1, help="Of GRPO, each night.")] = 40,
     regression: Annotated[
         list[str] | None, typer.Option(help="Suites of the gate on which it must not be worse.")
     ] = None,
