@@ -12,11 +12,13 @@ from backend.domain.annotation import Mask
 from backend.domain.masks import encode_mask
 from backend.domain.tracks import interpolate
 from backend.ports import PublicationItem, PublicationPage, PublicationTrack
+from integrations.media.probe import probe_video
 from tests.factories import moving_square
 from workers.rehearsal.annotator import Shown, _track, agreement
 from workers.rehearsal.clips import of_night
 from workers.rehearsal.nights import by_kind
 from workers.rehearsal.picture import draw
+from workers.rehearsal.poison import shuffled
 from workers.shapeworld.world.queries import Kind
 from workers.shapeworld.world.splits import Split, split_of
 
@@ -79,6 +81,33 @@ def test_nights_have_clips_of_their_own_that_nobody_is_tested_on(tmp_path: Path)
     assert path.exists()
     assert len(truth) == len(nights[0][0].example.question.targets)
     assert of_night(1, 4, Kind.DIRECTION)[3].key == nights[0][3].key
+
+
+def test_a_shuffled_clip_has_the_next_ones_truth_as_far_as_it_goes() -> None:
+    wide = np.zeros((24, 64), bool)
+    wide[6:12, 32:] = True
+    truth = {
+        "a": [{0: square(5), 3: square(6)}],
+        "b": [{frame: square(20 + frame) for frame in (0, 1, 4)}, {4: square(50)}],
+        "c": [{0: encode_mask(wide)}],
+    }
+    found = shuffled(truth, {"a": (4, 48, 64), "b": (9, 48, 64), "c": (2, 24, 64)})
+    # The second thing of b comes when a is over already.
+    assert found["a"] == [{0: square(20), 1: square(21)}]
+    higher = np.zeros((48, 64), bool)
+    higher[12:24, 32:] = True
+    assert found["b"] == [{0: encode_mask(higher)}]
+    lower = np.zeros((24, 64), bool)
+    lower[5:10, 5:15] = True
+    assert found["c"] == [{0: encode_mask(lower)}]
+
+
+def test_a_clips_shape_is_that_of_its_file(tmp_path: Path) -> None:
+    for clip in of_night(1, 3, Kind.DIRECTION):
+        path, _ = clip.render(tmp_path)
+        probe = probe_video(path)
+        assert clip.shape == (probe.frame_count, probe.height, probe.width)
+        assert probe.frame_count <= 60
 
 
 def test_each_so_manieth_clip_is_of_another_kind() -> None:

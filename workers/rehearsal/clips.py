@@ -34,6 +34,12 @@ class Clip:
     def instruction(self) -> str:
         return self.example.question.text
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Frames, height and width of its file."""
+        width, height = self.example.scene.size_px(SIDE_PX)
+        return len(frame_times(self.example.scene)), height, width
+
     def render(self, folder: Path) -> tuple[Path, list[dict[int, Mask]]]:
         """The file, and of each target its masks by frame index where it is seen."""
         path = folder / Path(self.key).name

@@ -32,6 +32,7 @@ from backend.settings import GateSettings
 from workers.evaluation.gate import Comparison, Role, bootstrap
 from workers.rehearsal.annotator import Shown, SimulatedAnnotator
 from workers.rehearsal.clips import Clip, folder_of
+from workers.rehearsal.poison import shuffled
 
 PROJECT = "Rehearsal"
 PREFIX = "rehearsal/"
@@ -98,8 +99,7 @@ class Rehearsal:
                 truth[PREFIX + clip.key] = masks
                 path.unlink()
         if self._shuffled:
-            keys = list(truth)
-            truth = dict(zip(keys, [truth[key] for key in [*keys[1:], keys[0]]], strict=True))
+            truth = shuffled(truth, {PREFIX + clip.key: clip.shape for clip in clips})
         return truth
 
     def _published(self, truth: dict[str, Any]) -> list[int] | None:
