@@ -13,7 +13,10 @@ from sqlalchemy.orm import Session
 
 from backend.db.session import SessionFactory, make_engine, make_session_factory, session_scope
 from backend.domain.errors import PremaskError
-from backend.ports import LabelingTool, MaskService, ModelRegistry, Notifier
+from backend.ports.labeling import LabelingTool
+from backend.ports.messages import Notifier
+from backend.ports.pipeline import MaskService
+from backend.ports.registry import ModelRegistry
 from backend.profiles import ModelProfile, load_profile
 from backend.services import outbox
 from backend.services.ingest import RunSpec

@@ -27,7 +27,7 @@ from backend.domain.annotation import Box, VideoProbe
 from backend.domain.errors import Misconfigured
 from backend.domain.runs import Mode, RunStatus
 from backend.domain.tracks import BoxKeyframe
-from backend.ports import PublicationItem, PublicationTrack
+from backend.ports.publication import PublicationItem, PublicationTrack
 from backend.settings import LabelStudioSettings, StorageSettings
 from integrations.label_studio.bulk import MAX_TASKS
 from integrations.label_studio.config import labeling_config, read_config

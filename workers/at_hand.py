@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backend.bootstrap import Container
-from backend.ports import ObjectVersion
+from backend.ports.storage import ObjectVersion
 from workers import process
 
 

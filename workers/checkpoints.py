@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from backend.bootstrap import Container
 from backend.db.session import session_scope
-from backend.ports import CarriedMask, Way
+from backend.ports.pipeline import CarriedMask, Way
 from backend.services import checkpoints
 from backend.services.runs import Claim
 

@@ -11,7 +11,7 @@ from typing import Any
 from backend.bootstrap import Container
 from backend.db.repositories import models as rows
 from backend.domain.errors import Misconfigured
-from backend.ports import AnnotationPipeline
+from backend.ports.pipeline import AnnotationPipeline
 from backend.profiles import ModelProfile, Weights
 from backend.services import promotions
 from backend.services.ingest import RunSpec

@@ -20,7 +20,8 @@ from backend.db.repositories import runs as run_rows
 from backend.db.tables import Project, Publication, Run
 from backend.domain.adoption import Adopted, Change, Place, PlaceTask, agreed_in, assigned_labels
 from backend.domain.errors import BadInput, Conflict, ObjectGone
-from backend.ports import LabelingTool, ObjectStore
+from backend.ports.labeling import LabelingTool
+from backend.ports.storage import ObjectStore
 from backend.services import projects, results
 from backend.services.ingest import RunSpec
 from backend.services.projects import InstructionSpec, Source, Transaction

@@ -15,7 +15,8 @@ from backend.db.session import SessionFactory, session_scope
 from backend.db.tables import Publication
 from backend.domain.errors import BadInput, PremaskError, ServiceUnavailable
 from backend.domain.text import storable
-from backend.ports import LABELING_WAITS, LabelingTool, PublicationItem
+from backend.ports.labeling import LABELING_WAITS, LabelingTool
+from backend.ports.publication import PublicationItem
 from backend.services import outbox
 from backend.services.publish import item_of
 from backend.services.results import target_of

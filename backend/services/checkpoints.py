@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from sqlalchemy.orm import Session
 
 from backend.db.repositories import checkpoints as repository
-from backend.ports import CarriedMask, Way
+from backend.ports.pipeline import CarriedMask, Way
 from backend.services import runs
 
 

@@ -25,7 +25,8 @@ from backend.domain.errors import FenceLost, NotFound
 from backend.domain.text import storable
 from backend.domain.tracks import BoxKeyframe
 from backend.domain.windows import Window, clipped, joined
-from backend.ports import Answer, AnsweredTask, LabelingTool, ObjectVersion
+from backend.ports.labeling import Answer, AnsweredTask, LabelingTool
+from backend.ports.storage import ObjectVersion
 from backend.profiles import ModelProfile
 from backend.services import outbox, runs
 from backend.services.publish import box_keyframes_of, item_of, project_id_of

@@ -16,7 +16,7 @@ from typing import Any
 from backend.db.tables import Dataset
 from backend.domain.datasets import DatasetItem, Split, digest_of
 from backend.domain.errors import BadInput, ObjectGone
-from backend.ports import ObjectStore
+from backend.ports.storage import ObjectStore
 from backend.services.manifests import read_manifest, write_manifest
 from backend.settings import StorageSettings
 

@@ -17,7 +17,9 @@ from backend.db.tables import Dataset
 from backend.domain.datasets import DatasetItem, Split, digest_of, in_order
 from backend.domain.errors import BadInput
 from backend.domain.runs import Mode
-from backend.ports import FrameHasher, ObjectStore, ReviewReader
+from backend.ports.labeling import ReviewReader
+from backend.ports.media import FrameHasher
+from backend.ports.storage import ObjectStore
 from backend.services import dataset_files, reviewed, sources
 from backend.services.reviewed import Candidate
 from backend.services.selection import FreezeQuery, Selection, select

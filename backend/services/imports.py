@@ -11,7 +11,7 @@ from backend.db.session import session_scope
 from backend.db.tables import Dataset
 from backend.domain.datasets import DatasetItem, Provenance, Split
 from backend.domain.errors import BadInput
-from backend.ports import PictureBinder, PublicClip, PublicExpression, VideoProber
+from backend.ports.media import PictureBinder, PublicClip, PublicExpression, VideoProber
 from backend.services import sources
 from backend.services.dataset_files import sha256_of
 from backend.services.datasets import Workshop, record

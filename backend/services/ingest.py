@@ -18,7 +18,7 @@ from backend.db.repositories import runs as run_rows
 from backend.db.repositories import videos as video_rows
 from backend.db.tables import Instruction, Video
 from backend.domain.text import is_storable
-from backend.ports import ObjectVersion
+from backend.ports.storage import ObjectVersion
 from backend.profiles import ModelProfile
 from backend.services import outbox, promotions
 from backend.settings import IngestSettings, PipelineSettings

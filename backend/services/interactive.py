@@ -13,7 +13,7 @@ from backend.db.repositories import models as model_rows
 from backend.db.repositories import pages as repository
 from backend.domain.errors import NotFound
 from backend.domain.prompts import ThingPrompt
-from backend.ports import MaskService, SuggestedMask
+from backend.ports.pipeline import MaskService, SuggestedMask
 from backend.profiles import ModelProfile
 from backend.services import promotions
 from backend.services.results import target_of

@@ -13,7 +13,8 @@ from backend.db.tables import ModelVersion, VerdictRow
 from backend.domain.errors import BadInput
 from backend.domain.promotions import Alias
 from backend.domain.text import is_storable
-from backend.ports import Curves, ModelRegistry, ObjectStore, RegisteredVersion
+from backend.ports.registry import Curves, ModelRegistry, RegisteredVersion
+from backend.ports.storage import ObjectStore
 from backend.profiles import ModelProfile, Weights
 from backend.services import promotions
 from backend.services import weights as weight_files

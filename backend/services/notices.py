@@ -12,7 +12,7 @@ from backend.db.tables import Retraining
 from backend.domain.errors import BadInput, Misconfigured, ServiceUnavailable
 from backend.domain.retraining import TRAINED, RetrainingState
 from backend.domain.text import storable
-from backend.ports import Notice, Notifier
+from backend.ports.messages import Notice, Notifier
 from backend.services import outbox
 from backend.services.schedules import Plan
 from backend.settings import RetrainingSettings

@@ -22,7 +22,7 @@ from backend.domain.corrections import Layer
 from backend.domain.errors import BadInput, PremaskError, ServiceUnavailable
 from backend.domain.ordering import TaskOrder
 from backend.domain.text import storable
-from backend.ports import (
+from backend.ports.labeling import (
     KEY_REFUSED,
     LABELING_BUSY,
     LABELING_ERROR,
@@ -32,9 +32,9 @@ from backend.ports import (
     Answer,
     AnsweredTask,
     LabelingTool,
-    PublicationItem,
     PublishedTask,
 )
+from backend.ports.publication import PublicationItem
 from backend.services import outbox
 from backend.services.results import target_of
 

@@ -15,7 +15,7 @@ from backend.db.repositories import outbox as repository
 from backend.db.session import SessionFactory, session_scope
 from backend.db.tables import CorrectedLayer, Publication, RenditionRow, Retraining, RetrainingNotice, Run, Video
 from backend.domain.errors import ServiceUnavailable
-from backend.ports import JobQueue
+from backend.ports.messages import JobQueue
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from backend.domain.errors import BadInput, Conflict, Misconfigured
 from backend.domain.ordering import TaskOrder
 from backend.domain.runs import Mode
 from backend.domain.text import is_storable
-from backend.ports import LabelingTool
+from backend.ports.labeling import LabelingTool
 from backend.services import outbox, results, runs
 from backend.services.ingest import RunSpec, make_runs
 

@@ -23,14 +23,8 @@ from backend.domain.runs import PUBLISHABLE, Mode, RunStatus
 from backend.domain.text import storable
 from backend.domain.tracks import BoxKeyframe
 from backend.domain.windows import Window, clipped
-from backend.ports import (
-    LABELING_ERROR,
-    LabelingTool,
-    PublicationItem,
-    PublicationPage,
-    PublicationTrack,
-    PublishedTask,
-)
+from backend.ports.labeling import LABELING_ERROR, LabelingTool, PublishedTask
+from backend.ports.publication import PublicationItem, PublicationPage, PublicationTrack
 from backend.services import adoption, renditions
 from backend.services.videos import probe_of
 from backend.settings import LabelStudioSettings, StorageSettings

@@ -17,7 +17,7 @@ from backend.db.repositories import projects as project_rows
 from backend.db.repositories import videos as video_rows
 from backend.db.session import SessionFactory, session_scope
 from backend.domain.errors import NotFound
-from backend.ports import ObjectStore, ObjectVersion
+from backend.ports.storage import ObjectStore, ObjectVersion
 from backend.services.ingest import RunSpec, ingest, reason_to_ignore
 from backend.settings import IngestSettings
 

@@ -21,7 +21,8 @@ from backend.domain.annotation import VideoProbe
 from backend.domain.errors import BadInput
 from backend.domain.text import storable
 from backend.domain.windows import Window
-from backend.ports import ObjectVersion, ShownRendition
+from backend.ports.publication import ShownRendition
+from backend.ports.storage import ObjectVersion
 from backend.services import outbox, runs
 from backend.services.videos import probe_of
 from backend.settings import LabelStudioSettings, StorageSettings, WorkerSettings

@@ -18,7 +18,7 @@ from backend.db.repositories import reviews as repository
 from backend.db.session import SessionFactory, session_scope
 from backend.domain.errors import PremaskError
 from backend.domain.text import storable
-from backend.ports import LabelingTool
+from backend.ports.labeling import LabelingTool
 from backend.services import reviews
 from backend.services.results import target_of
 from backend.settings import StorageSettings

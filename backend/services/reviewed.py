@@ -22,7 +22,7 @@ from backend.domain.datasets import DatasetItem, Provenance, Split
 from backend.domain.errors import BadInput
 from backend.domain.runs import Mode
 from backend.domain.truth import Truth, truth_of
-from backend.ports import ReviewReader
+from backend.ports.labeling import ReviewReader
 from backend.services.selection import FreezeQuery
 from backend.services.videos import probe_of
 

@@ -22,7 +22,7 @@ from backend.db.tables import Publication, Review, ReviewVersion
 from backend.domain.corrections import Corrections, compare
 from backend.domain.errors import BadInput
 from backend.domain.text import storable, storable_json
-from backend.ports import Answer, AnsweredTask, LabelingTool
+from backend.ports.labeling import Answer, AnsweredTask, LabelingTool
 from backend.services import corrected
 from backend.services.publish import item_of
 from backend.services.results import target_of

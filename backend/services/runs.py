@@ -20,7 +20,7 @@ from backend.db.tables import Run, Video
 from backend.domain.errors import Conflict, FenceLost, NotFound
 from backend.domain.runs import RETRYABLE, Mode, RunStatus, Stage, check_transition
 from backend.domain.text import storable
-from backend.ports import ObjectVersion
+from backend.ports.storage import ObjectVersion
 from backend.services import outbox, promotions
 from backend.settings import WorkerSettings
 

@@ -21,7 +21,8 @@ from backend.domain.annotation import VideoProbe
 from backend.domain.datasets import DatasetItem, Split
 from backend.domain.errors import Conflict, ObjectGone
 from backend.domain.holdout import FrameHashes, Likeness, Source, place, twins
-from backend.ports import FrameHasher, ObjectStore
+from backend.ports.media import FrameHasher
+from backend.ports.storage import ObjectStore
 from backend.services.dataset_files import is_there, sha256_of
 from backend.services.runs import object_version
 from backend.services.videos import probe_of

@@ -11,7 +11,7 @@ from backend.db.tables import Video
 from backend.domain.annotation import VideoProbe
 from backend.domain.pts import pack_pts, unpack_pts
 from backend.domain.text import storable
-from backend.ports import ObjectVersion
+from backend.ports.storage import ObjectVersion
 from backend.services import outbox, runs
 from backend.settings import WorkerSettings
 

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from backend.domain.errors import BadInput, Misconfigured, NotFound, ObjectGone
-from backend.ports import ObjectStore
+from backend.ports.storage import ObjectStore
 from backend.settings import StorageSettings
 
 log = logging.getLogger(__name__)

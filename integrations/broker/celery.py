@@ -49,7 +49,7 @@ def make_celery(settings: BrokerSettings) -> Celery:
 
 
 class CeleryQueue:
-    """`backend.ports.JobQueue`: a Celery application that only sends, and says at once when it can't."""
+    """`backend.ports.messages.JobQueue`: a Celery application that only sends, and says at once when it can't."""
 
     def __init__(self, settings: BrokerSettings) -> None:
         self._app = make_celery(settings)

@@ -13,7 +13,7 @@ from typing import Any
 from backend.domain.datasets import DatasetItem
 from backend.domain.runs import RunStatus
 from backend.domain.tracks import reduce_boxes
-from backend.ports import PublicationItem, PublicationPage, PublicationTrack
+from backend.ports.publication import PublicationItem, PublicationPage, PublicationTrack
 from integrations.exports.clips import Clip, frame_name, write_pictures
 from integrations.label_studio.config import labeling_config, read_config
 from integrations.label_studio.coordinates import frame_rate

@@ -22,7 +22,7 @@ from PIL import Image
 
 from backend.domain.errors import BadInput
 from backend.domain.masks import encode_mask
-from backend.ports import PublicClip, PublicExpression
+from backend.ports.media import PublicClip, PublicExpression
 from integrations.exports.mevis import MevisVideo, read_mevis
 from integrations.imports.objects import truth_object
 from integrations.imports.ref_avs import read_ref_avs

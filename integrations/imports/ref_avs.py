@@ -20,7 +20,7 @@ from backend.domain.annotation import Mask
 from backend.domain.errors import BadInput
 from backend.domain.masks import encode_mask
 from backend.domain.runs import Mode
-from backend.ports import PublicClip, PublicExpression
+from backend.ports.media import PublicClip, PublicExpression
 from integrations.imports.objects import truth_object
 
 _COLUMNS = {"uid", "split", "fid", "exp"}

@@ -20,7 +20,7 @@ from pycocotools import mask as coco
 from backend.domain.annotation import Mask
 from backend.domain.errors import BadInput
 from backend.domain.masks import from_counts
-from backend.ports import PublicClip, PublicExpression
+from backend.ports.media import PublicClip, PublicExpression
 from integrations.imports.objects import truth_object
 
 #: By the University of Maryland first: there no picture is in two splits.

@@ -15,7 +15,8 @@ from pydantic import SecretStr
 
 from backend.domain.adoption import Change, Place, PlaceTask
 from backend.domain.errors import BadInput
-from backend.ports import PROJECT_GONE, PublicationItem
+from backend.ports.labeling import PROJECT_GONE
+from backend.ports.publication import PublicationItem
 from integrations.label_studio.config import KnownConfig
 from integrations.label_studio.failures import translated
 from integrations.label_studio.foreign import ForeignConfig, completed, read_foreign

@@ -13,7 +13,8 @@ from pydantic import SecretStr
 
 from backend.domain.corrections import Layer
 from backend.domain.errors import BadInput
-from backend.ports import PROJECT_GONE, Answer, AnsweredTask, PublicationItem
+from backend.ports.labeling import PROJECT_GONE, Answer, AnsweredTask
+from backend.ports.publication import PublicationItem
 from integrations.label_studio.adopted import reduced
 from integrations.label_studio.annotation import layer_of
 from integrations.label_studio.config import read_config

@@ -14,7 +14,7 @@ from label_studio_sdk.core.api_error import ApiError
 from pydantic_core import to_json
 
 from backend.domain.errors import BadInput
-from backend.ports import PublicationItem
+from backend.ports.publication import PublicationItem
 from integrations.label_studio.config import KnownConfig
 from integrations.label_studio.coordinates import shown_rate
 from integrations.label_studio.failures import translated

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from backend.domain.annotation import Box, VideoProbe
 from backend.domain.renditions import average_rate, constant_rate
-from backend.ports import PublicationItem
+from backend.ports.publication import PublicationItem
 
 
 def label_studio_frame(frame_index: int, first_frame: int = 0) -> int:

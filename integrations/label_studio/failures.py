@@ -9,7 +9,7 @@ import httpx
 from label_studio_sdk.core.api_error import ApiError
 
 from backend.domain.errors import BadInput, Misconfigured, PremaskError, ServiceUnavailable
-from backend.ports import KEY_REFUSED, LABELING_BUSY, LABELING_ERROR
+from backend.ports.labeling import KEY_REFUSED, LABELING_BUSY, LABELING_ERROR
 
 #: The server, or what stands before it, is away or busy.
 _AWAY = frozenset({408, 425, 502, 503, 504})

@@ -10,7 +10,7 @@ from typing import Any
 
 from backend.domain.annotation import Mask
 from backend.domain.tracks import BoxKeyframe
-from backend.ports import PublicationItem, PublicationTrack
+from backend.ports.publication import PublicationItem, PublicationTrack
 from integrations.label_studio import bitmask
 from integrations.label_studio.config import DEFAULT_LABEL, KnownConfig, Names
 from integrations.label_studio.coordinates import (

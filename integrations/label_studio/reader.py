@@ -1,4 +1,4 @@
-"""Kept annotations read again, without asking Label Studio: `backend.ports.ReviewReader`."""
+"""Kept annotations read again, without asking Label Studio: `backend.ports.labeling.ReviewReader`."""
 
 import re
 from collections.abc import Mapping

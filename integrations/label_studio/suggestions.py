@@ -18,7 +18,7 @@ from backend.domain.annotation import Box, Mask
 from backend.domain.errors import BadInput, InvalidEvent
 from backend.domain.masks import iou
 from backend.domain.prompts import Click, ThingPrompt
-from backend.ports import SuggestedMask
+from backend.ports.pipeline import SuggestedMask
 from integrations.label_studio import bitmask
 from integrations.label_studio.config import DEFAULT_LABEL, MASK, PAGES, KnownConfig, read_config
 from integrations.label_studio.coordinates import from_percent

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from backend.domain.renditions import constant_rate
 from backend.domain.runs import RunStatus
 from backend.domain.windows import Window
-from backend.ports import PublicationItem, PublicationPage
+from backend.ports.publication import PublicationItem, PublicationPage
 from integrations.label_studio.coordinates import FrameRate, label_studio_frame
 
 #: The fields of a task by which we find our way back.

@@ -15,7 +15,8 @@ from backend.domain.adoption import Adopted, Change, Place
 from backend.domain.corrections import Layer
 from backend.domain.errors import BadInput, Misconfigured
 from backend.domain.ordering import TaskOrder
-from backend.ports import PROJECT_GONE, PROJECT_WRONG, Answer, AnsweredTask, PublicationItem, PublishedTask
+from backend.ports.labeling import PROJECT_GONE, PROJECT_WRONG, Answer, AnsweredTask, PublishedTask
+from backend.ports.publication import PublicationItem
 from backend.settings import LabelStudioSettings, StorageSettings
 from integrations.label_studio import adopted
 from integrations.label_studio.answers import changed_tasks, compared_layers, pseudonyms, read_task
@@ -45,7 +46,7 @@ _PROJECT_SETTINGS: dict[str, Any] = {"show_collab_predictions": True, "show_inst
 
 
 class LabelStudioTool:
-    """Fills `backend.ports.LabelingTool`."""
+    """Fills `backend.ports.labeling.LabelingTool`."""
 
     def __init__(self, settings: LabelStudioSettings, storage: StorageSettings) -> None:
         """Raises `Misconfigured` where address or key are missing. Connects to nothing yet."""

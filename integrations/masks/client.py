@@ -8,7 +8,7 @@ import httpx
 
 from backend.domain.errors import BadInput, Misconfigured, ObjectGone, ServiceUnavailable
 from backend.domain.prompts import ThingPrompt
-from backend.ports import SuggestedMask
+from backend.ports.pipeline import SuggestedMask
 from backend.settings import InteractiveSettings
 from integrations.masks.wire import Asked, asked_json, masks_of
 
@@ -17,7 +17,7 @@ _CONNECT_TIMEOUT_S = 1.0
 
 
 class RemoteMasks:
-    """Fills `backend.ports.MaskService`. One for all threads of the API."""
+    """Fills `backend.ports.pipeline.MaskService`. One for all threads of the API."""
 
     def __init__(self, settings: InteractiveSettings) -> None:
         """Raises `Misconfigured` without an address."""

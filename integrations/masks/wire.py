@@ -7,7 +7,7 @@ from typing import Any
 from backend.domain.annotation import Box
 from backend.domain.masks import from_counts
 from backend.domain.prompts import Click, ThingPrompt
-from backend.ports import SuggestedMask
+from backend.ports.pipeline import SuggestedMask
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""MLflow as `backend.ports.ModelRegistry`: `mlflow-skinny` on its SQL store, without a server.
+"""MLflow as `backend.ports.registry.ModelRegistry`: `mlflow-skinny` on its SQL store, without a server.
 
 Skinny brings the SQL stores but not what they need; SQLAlchemy, Alembic and psycopg are here anyway. In our own
 Postgres MLflow's tables lie in a schema of their own, and MLflow migrates them itself. Anybody who wants its pages runs
@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from backend.domain.errors import NotFound, ServiceUnavailable
-from backend.ports import Curves, RegisteredVersion
+from backend.ports.registry import Curves, RegisteredVersion
 from backend.settings import DatabaseSettings, RegistrySettings, StorageSettings
 
 SCHEMA = "mlflow"

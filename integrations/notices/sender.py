@@ -1,4 +1,4 @@
-"""Telling people by webhook and by mail: `backend.ports.Notifier`."""
+"""Telling people by webhook and by mail: `backend.ports.messages.Notifier`."""
 
 import smtplib
 import ssl
@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 
 from backend.domain.errors import BadInput, Misconfigured, ServiceUnavailable
-from backend.ports import Notice
+from backend.ports.messages import Notice
 from backend.settings import RetrainingSettings
 
 #: What a server says that wants to be asked later; other refusals stay so.

@@ -1,4 +1,4 @@
-"""S3 through boto3: `backend.ports.ObjectStore` for AWS, SeaweedFS and whatever else speaks the protocol.
+"""S3 through boto3: `backend.ports.storage.ObjectStore` for AWS, SeaweedFS and whatever else speaks the protocol.
 
 An object's version is its version id where the bucket keeps versions, its etag where not; events, heads and listings
 agree on that, because it is a video's identity.
@@ -23,7 +23,7 @@ from botocore.exceptions import (
 )
 
 from backend.domain.errors import Misconfigured, NotFound, ObjectGone, ServiceUnavailable
-from backend.ports import ObjectVersion
+from backend.ports.storage import ObjectVersion
 from backend.settings import StorageSettings
 
 if TYPE_CHECKING:

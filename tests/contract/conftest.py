@@ -9,7 +9,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from backend.ports import PublicationItem
+from backend.ports.publication import PublicationItem
 from backend.settings import LabelStudioSettings, StorageSettings
 from integrations.label_studio.tool import LabelStudioTool
 from tests.conftest import S3, LabelStudioServer

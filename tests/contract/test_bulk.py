@@ -10,7 +10,7 @@ from sqlalchemy import func, select, update
 from backend.bootstrap import Container
 from backend.db.tables import Publication, Review, Run
 from backend.domain.errors import BadInput, ServiceUnavailable
-from backend.ports import PublicationItem
+from backend.ports.publication import PublicationItem
 from backend.services import bulk, publish, reviews
 from backend.services.outages import GuardedTool
 from backend.settings import LabelStudioSettings, StorageSettings

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from backend.bootstrap import Container
 from backend.db import migrate
 from backend.domain.errors import NotFound, ServiceUnavailable
-from backend.ports import Curves, ModelRegistry, RegisteredVersion
+from backend.ports.registry import Curves, ModelRegistry, RegisteredVersion
 from backend.services import models, promotions
 from backend.settings import DatabaseSettings, RegistrySettings, StorageSettings
 from integrations.mlflow.registry import MlflowRegistry

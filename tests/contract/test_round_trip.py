@@ -17,7 +17,7 @@ from backend.domain.corrections import Layer
 from backend.domain.masks import encode_mask
 from backend.domain.tracks import BoxKeyframe
 from backend.domain.windows import Window
-from backend.ports import PublicationItem, PublicationPage, PublicationTrack
+from backend.ports.publication import PublicationItem, PublicationPage, PublicationTrack
 from integrations.label_studio import bitmask
 from integrations.label_studio.annotation import layer_of
 from integrations.label_studio.config import labeling_config, read_config

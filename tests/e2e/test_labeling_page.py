@@ -15,7 +15,8 @@ from backend.domain.annotation import Box
 from backend.domain.corrections import Change, compare
 from backend.domain.masks import decode_mask
 from backend.domain.tracks import BoxKeyframe, interpolate
-from backend.ports import PublicationItem, PublishedTask
+from backend.ports.labeling import PublishedTask
+from backend.ports.publication import PublicationItem
 from backend.settings import LabelStudioSettings, StorageSettings
 from integrations.label_studio.coordinates import label_studio_frame
 from integrations.label_studio.prediction import box_keyframes_of, mask_of

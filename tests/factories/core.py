@@ -10,7 +10,7 @@ from backend.db.repositories import outbox as outbox_rows
 from backend.db.repositories import videos as video_rows
 from backend.domain.annotation import Annotation, Box, Detection, Keyframe, Mask, Track, VideoProbe
 from backend.domain.runs import Mode, RunStatus
-from backend.ports import ObjectVersion
+from backend.ports.storage import ObjectVersion
 from backend.services import ingest, projects, renditions, results, runs, videos
 from backend.services.projects import InstructionSpec, Source
 from backend.services.runs import Claim

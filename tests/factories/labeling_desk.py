@@ -12,7 +12,8 @@ from backend.domain.adoption import Change, Place
 from backend.domain.corrections import Layer
 from backend.domain.errors import BadInput
 from backend.domain.ordering import TaskOrder
-from backend.ports import Answer, AnsweredTask, PublicationItem, PublishedTask
+from backend.ports.labeling import Answer, AnsweredTask, PublishedTask
+from backend.ports.publication import PublicationItem
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -13,7 +13,7 @@ from backend.domain.annotation import Box, VideoProbe
 from backend.domain.masks import encode_mask
 from backend.domain.runs import Mode, RunStatus
 from backend.domain.tracks import reduce_boxes
-from backend.ports import PublicationItem, PublicationPage, PublicationTrack
+from backend.ports.publication import PublicationItem, PublicationPage, PublicationTrack
 
 WIDTH, HEIGHT, SIDE = 640, 360, 70
 FRAME_COUNT = 60

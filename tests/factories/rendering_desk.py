@@ -14,7 +14,8 @@ from backend.bootstrap import Container
 from backend.db.repositories import videos as video_rows
 from backend.db.tables import Run
 from backend.domain.annotation import Annotation
-from backend.ports import PublicationItem, PublishedTask
+from backend.ports.labeling import PublishedTask
+from backend.ports.publication import PublicationItem
 from backend.services import results
 from backend.services.publish import publish_run
 from backend.settings import LabelStudioSettings, StorageSettings, WorkerSettings

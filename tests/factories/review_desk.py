@@ -19,7 +19,8 @@ from backend.bootstrap import Container
 from backend.db.tables import CorrectedLayer, Publication
 from backend.domain.annotation import Annotation, Mask
 from backend.domain.masks import decode_mask, encode_mask
-from backend.ports import Answer, AnsweredTask, PublicationItem
+from backend.ports.labeling import Answer, AnsweredTask
+from backend.ports.publication import PublicationItem
 from backend.services import results, reviews, videos
 from backend.services.publish import item_of
 from backend.settings import LabelStudioSettings, StorageSettings

@@ -22,7 +22,8 @@ from backend.domain.annotation import Annotation, Box, Detection, Keyframe, Trac
 from backend.domain.corrections import Layer
 from backend.domain.masks import encode_mask
 from backend.domain.runs import Mode, RunStatus
-from backend.ports import Answer, AnsweredTask, PublicationItem
+from backend.ports.labeling import Answer, AnsweredTask
+from backend.ports.publication import PublicationItem
 from backend.services import projects, results, reviews, videos
 from backend.services.projects import InstructionSpec, Source
 from backend.services.publish import item_of

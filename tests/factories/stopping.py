@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from backend.ports import CarriedMask, Way
+from backend.ports.pipeline import CarriedMask, Way
 from workers.pipeline.scratch import ScratchCheckpoints
 
 

@@ -18,7 +18,7 @@ from backend.db.tables import Publication
 from backend.domain.annotation import Annotation, Box, Keyframe, Track, VideoProbe
 from backend.domain.masks import encode_mask
 from backend.domain.runs import RunStatus
-from backend.ports import LabelingTool
+from backend.ports.labeling import LabelingTool
 from backend.services import projects, results, videos
 from backend.services.publish import publish_run
 from backend.settings import LabelStudioSettings, StorageSettings

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.domain.annotation import Box, Mask
-from backend.ports import CarriedMask, Way
+from backend.ports.pipeline import CarriedMask, Way
 from workers.pipeline import scratch
 from workers.pipeline.carried import Carried, Stitched
 from workers.pipeline.linking import stretches

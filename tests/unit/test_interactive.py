@@ -8,7 +8,7 @@ import torch
 from backend.domain.annotation import Box
 from backend.domain.masks import from_counts
 from backend.domain.prompts import Click, ThingPrompt
-from backend.ports import SuggestedMask
+from backend.ports.pipeline import SuggestedMask
 from integrations.masks.wire import Asked, asked_json, asked_of, masks_json, masks_of
 from workers.pipeline.pages import Page, PageCache
 

@@ -11,7 +11,7 @@ from PIL import Image
 from backend.domain.annotation import Mask
 from backend.domain.masks import encode_mask
 from backend.domain.tracks import interpolate
-from backend.ports import PublicationItem, PublicationPage, PublicationTrack
+from backend.ports.publication import PublicationItem, PublicationPage, PublicationTrack
 from integrations.media.probe import probe_video
 from tests.factories import moving_square
 from workers.rehearsal.annotator import Shown, _track, agreement

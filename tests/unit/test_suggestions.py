@@ -16,7 +16,7 @@ from backend.domain.errors import BadInput, InvalidEvent
 from backend.domain.masks import decode_mask, encode_mask
 from backend.domain.prompts import Click, ThingPrompt
 from backend.domain.windows import Window
-from backend.ports import SuggestedMask
+from backend.ports.pipeline import SuggestedMask
 from integrations.label_studio import bitmask
 from integrations.label_studio.annotation import layer_of
 from integrations.label_studio.config import labeling_config, read_config

@@ -18,7 +18,7 @@ from backend.domain.frames import FrameClock
 from backend.domain.renditions import RenditionClock
 from backend.domain.tracks import BoxKeyframe, interpolate
 from backend.domain.windows import Window, clipped, joined, windows_of
-from backend.ports import PublicationItem, ShownRendition
+from backend.ports.publication import PublicationItem, ShownRendition
 from integrations.label_studio.annotation import layer_of
 from integrations.label_studio.config import labeling_config, read_config
 from integrations.label_studio.coordinates import shown_rate

@@ -13,7 +13,8 @@ from PIL import Image, UnidentifiedImageError
 from backend.bootstrap import Container
 from backend.db.repositories import models as rows
 from backend.domain.errors import BadInput, ServiceUnavailable
-from backend.ports import ObjectVersion, SuggestedMask
+from backend.ports.pipeline import SuggestedMask
+from backend.ports.storage import ObjectVersion
 from backend.profiles import ModelProfile, SegmenterProfile
 from integrations.masks.wire import Asked
 from workers import models, process

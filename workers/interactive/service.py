@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from backend.domain.errors import ObjectGone, PremaskError, ServiceUnavailable
-from backend.ports import SuggestedMask
+from backend.ports.pipeline import SuggestedMask
 from integrations.masks.wire import Asked, asked_of, masks_json
 
 Draw = Callable[[Asked], list[SuggestedMask | None]]

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
 from typing import Generic, TypeVar
 
-from backend.ports import CarriedMask, Checkpoints
+from backend.ports.pipeline import CarriedMask, Checkpoints
 
 Value = TypeVar("Value")
 #: Frames looked at one by one are kept: keyframes are asked for again and again.

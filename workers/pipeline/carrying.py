@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from backend.domain.annotation import Box
-from backend.ports import Checkpoints
+from backend.ports.pipeline import Checkpoints
 from workers.pipeline.frame_store import FrameStore
 from workers.pipeline.linking import LinkedTrack, link
 from workers.pipeline.scratch import ScratchCheckpoints

@@ -11,7 +11,7 @@ from pathlib import Path
 from backend.domain.annotation import Annotation, Mask, VideoProbe
 from backend.domain.corrected import Carry
 from backend.domain.runs import Mode, Stage
-from backend.ports import Checkpoints, StageListener
+from backend.ports.pipeline import Checkpoints, StageListener
 from backend.profiles import ModelProfile
 from backend.settings import PipelineSettings
 from integrations.media.probe import probe_video

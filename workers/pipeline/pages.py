@@ -17,7 +17,7 @@ from PIL import Image
 
 from backend.domain.masks import encode_mask
 from backend.domain.prompts import Click, ThingPrompt
-from backend.ports import SuggestedMask
+from backend.ports.pipeline import SuggestedMask
 from workers.pipeline.clicks import Drawn, from_clicks, refined
 from workers.pipeline.encoding import Features
 from workers.pipeline.segmenter import BOX_CORNERS, Segmenter, fill_holes

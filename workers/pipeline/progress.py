@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from backend.domain.runs import Stage
-from backend.ports import StageListener
+from backend.ports.pipeline import StageListener
 from workers.pipeline.decision import Decision
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Lock
 
 from backend.domain.annotation import Box, Mask
-from backend.ports import CarriedMask, Way
+from backend.ports.pipeline import CarriedMask, Way
 
 _TABLE = (
     "CREATE TABLE masks (round, detection, frame_index, height, width, counts, area, x1, y1, x2, y2, predicted_iou,"

@@ -25,7 +25,7 @@ from scipy.ndimage import label
 
 from backend.domain.annotation import Box, Mask
 from backend.domain.masks import decode_mask
-from backend.ports import CarriedMask, Checkpoints, Way
+from backend.ports.pipeline import CarriedMask, Checkpoints, Way
 from backend.profiles import SegmenterProfile
 from workers.pipeline import tracker_state
 from workers.pipeline.carried import Carried

@@ -13,7 +13,7 @@ from backend.domain.annotation import Box, Mask
 from backend.domain.errors import Misconfigured
 from backend.domain.masks import iou, union
 from backend.domain.tracks import reduce_boxes
-from backend.ports import PublicationItem, PublicationTrack
+from backend.ports.publication import PublicationItem, PublicationTrack
 from integrations.label_studio.config import labeling_config, read_config
 from integrations.label_studio.coordinates import frame_rate
 from integrations.label_studio.prediction import prediction

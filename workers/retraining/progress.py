@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from backend.ports import Curves
+from backend.ports.registry import Curves
 
 #: The KL that a candidate is known by is the mean over so many last steps.
 _KL_STEPS = 20

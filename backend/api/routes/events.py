@@ -9,7 +9,7 @@ from backend.api.deps import TheContainer, bears, raw_body
 from backend.api.errors import Unauthorized
 from backend.db.session import session_scope
 from backend.domain.errors import ObjectGone
-from backend.ports import ObjectVersion
+from backend.ports.storage import ObjectVersion
 from backend.services import outbox
 from backend.services.ingest import ingest, reason_to_ignore
 from integrations.label_studio.webhooks import parse_webhook

@@ -19,7 +19,7 @@ from backend.api.errors import Unauthorized
 from backend.bootstrap import Container
 from backend.db.session import session_scope
 from backend.domain.errors import Misconfigured, ServiceUnavailable
-from backend.ports import SuggestedMask
+from backend.ports.pipeline import SuggestedMask
 from backend.services import interactive, outbox
 from integrations.label_studio.ml_backend import USER
 from integrations.label_studio.suggestions import Question, answer, prompts_of, read_question

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from backend.db.tables import CarriedMaskRow, RunCheckpoint, RunWay
 from backend.domain.annotation import Box, Mask
-from backend.ports import CarriedMask, Way
+from backend.ports.pipeline import CarriedMask, Way
 
 _COPY = (
     "COPY carried_masks (run_id, round, detection, frame_index, counts, area, x1, y1, x2, y2, predicted_iou) FROM STDIN"

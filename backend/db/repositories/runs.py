@@ -21,7 +21,7 @@ from backend.db.tables import (
 )
 from backend.domain.errors import NotFound
 from backend.domain.runs import PUBLISHABLE, RunStatus
-from backend.ports import ObjectVersion
+from backend.ports.storage import ObjectVersion
 
 
 def insert_missing(session: Session, rows: Sequence[dict[str, Any]]) -> Sequence[int]:

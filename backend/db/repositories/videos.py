@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from backend.db.tables import Project, ProjectSource, Video
 from backend.domain.errors import NotFound
-from backend.ports import ObjectVersion
+from backend.ports.storage import ObjectVersion
 
 
 def insert_if_new(session: Session, version: ObjectVersion) -> int | None:

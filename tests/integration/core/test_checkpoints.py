@@ -14,7 +14,7 @@ from backend.db.repositories import runs as run_rows
 from backend.db.tables import CarriedMaskRow, RunCheckpoint, RunWay
 from backend.domain.annotation import Box, Mask
 from backend.domain.errors import FenceLost
-from backend.ports import CarriedMask, Way
+from backend.ports.pipeline import CarriedMask, Way
 from backend.services import results, runs
 from backend.services.runs import Claim
 from backend.settings import LabelStudioSettings

@@ -13,7 +13,7 @@ from sqlalchemy import select, text
 from backend.bootstrap import Container
 from backend.db.tables import Instruction, Run
 from backend.domain.errors import ObjectGone
-from backend.ports import ObjectVersion
+from backend.ports.storage import ObjectVersion
 from backend.services import renditions, runs, videos
 from backend.services.runs import Claim
 from backend.settings import WorkerSettings

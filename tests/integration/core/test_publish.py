@@ -12,7 +12,8 @@ from backend.db.tables import Publication
 from backend.domain.errors import BadInput, Misconfigured, NotFound, ServiceUnavailable
 from backend.domain.runs import Mode, RunStatus
 from backend.domain.tracks import interpolate
-from backend.ports import PublicationItem, PublishedTask
+from backend.ports.labeling import PublishedTask
+from backend.ports.publication import PublicationItem
 from backend.services.publish import publish_run
 from backend.settings import LabelStudioSettings, StorageSettings
 from tests.factories import core

@@ -14,7 +14,7 @@ from backend.cli import runs as run_commands
 from backend.cli import videos as video_commands
 from backend.db.tables import Publication, RenditionRow, Run, Video
 from backend.domain.errors import ServiceUnavailable
-from backend.ports import ObjectVersion
+from backend.ports.storage import ObjectVersion
 from backend.services import bulk, outbox, renditions, runs
 from integrations.media.decode import iter_frames
 from integrations.media.probe import probe_video

@@ -19,7 +19,7 @@ from backend.db.repositories import retraining as rows
 from backend.db.tables import OutboxMessage, Retraining, RetrainingNotice, RetrainingSchedule
 from backend.domain.errors import BadInput, Conflict, FenceLost, Misconfigured, NotFound, ServiceUnavailable
 from backend.domain.retraining import RetrainingStage, RetrainingState
-from backend.ports import Notice
+from backend.ports.messages import Notice
 from backend.services import notices, outbox, retraining, schedules
 from backend.services.retraining import Claim
 from backend.services.schedules import Plan

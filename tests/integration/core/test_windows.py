@@ -14,7 +14,7 @@ from backend.db.tables import Publication, RenditionRow
 from backend.domain.errors import BadInput
 from backend.domain.tracks import interpolate
 from backend.domain.windows import Window
-from backend.ports import ObjectVersion
+from backend.ports.storage import ObjectVersion
 from backend.services import bulk, outbox, projects
 from integrations.label_studio.task_data import task_key
 from integrations.media.decode import iter_frames

@@ -1,0 +1,1 @@
+"""The roles the services need filled from outside. Adapters in `integrations/` and `workers/` fill them."""
