@@ -24,7 +24,7 @@ from backend.cli.output import print_table
 from backend.db import migrate
 from backend.db.repositories import outbox as outbox_rows
 from backend.db.repositories import projects as project_rows
-from backend.domain.errors import Misconfigured, PremaskError
+from backend.domain.errors import Misconfigured, PremaskError, ServiceUnavailable
 from backend.profiles import ServerProfile, Weights
 from backend.services import outages, projects
 from backend.settings import Settings
@@ -137,12 +137,17 @@ class Doctor:
         """The process that draws them, and the way of each project's clicks to it."""
         if self._container.mask_service is None:
             raise Note("none are drawn for labelers' clicks (interactive.service_url is not set)")
-        self._container.mask_service.check()
+        try:
+            self._container.mask_service.check()
+        except ServiceUnavailable as away:
+            if away.code == "model_loading":
+                raise Note(f"{away}; the first clicks wait for it") from away
+            raise
         with self._container.transaction() as session:
             asking = [
                 (row.name, row.label_studio_project_id) for row in project_rows.all_projects(session) if row.interactive
             ]
-        tool, troubled = self._container.labeling_tool, list[str]()
+        tool, troubled = self._container.labeling_tool if asking else None, list[str]()
         for name, number in asking:
             lost = "it is not connected" if tool is None or number is None else tool.interactive_trouble(number)
             troubled += [] if lost is None else [f"{name}: {lost}"]

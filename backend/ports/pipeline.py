@@ -126,4 +126,5 @@ class MaskService(Protocol):
         """
 
     def check(self) -> None:
-        """Raises `ServiceUnavailable` or `Misconfigured` unless it is ready."""
+        """Raises `ServiceUnavailable` (`model_loading`: it runs, and will be ready) or `Misconfigured` unless it is
+        ready."""

@@ -10,7 +10,7 @@ from backend.domain.errors import BadInput, Misconfigured, ObjectGone, ServiceUn
 from backend.domain.prompts import ThingPrompt
 from backend.ports.pipeline import SuggestedMask
 from backend.settings import InteractiveSettings
-from integrations.masks.wire import Asked, asked_json, masks_of
+from integrations.masks.wire import LOADING, Asked, asked_json, masks_of
 
 #: It is near, or not there.
 _CONNECT_TIMEOUT_S = 1.0
@@ -58,4 +58,7 @@ class RemoteMasks:
             )
         if answer.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
             raise BadInput(f"the process that draws masks refuses: {said}", code="masks_refused")
-        raise ServiceUnavailable(f"the process that draws masks at {self._url} answers {answer.status_code}: {said}")
+        raise ServiceUnavailable(
+            f"the process that draws masks at {self._url} answers {answer.status_code}: {said}",
+            code="model_loading" if said == LOADING else None,
+        )

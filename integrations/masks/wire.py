@@ -9,6 +9,9 @@ from backend.domain.masks import from_counts
 from backend.domain.prompts import Click, ThingPrompt
 from backend.ports.pipeline import SuggestedMask
 
+#: What is answered, as 503, from the start of that process until it can draw.
+LOADING = "the model is still being loaded"
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:

@@ -55,8 +55,7 @@ def case(live_stack: LiveStack, tmp_path: Path) -> Case:
         "--instruction", sample.instruction, "--interactive",
     )  # fmt: skip
     assert made["interactive"]
-    findings = {one["check"]: one for one in live_stack.premask("doctor")["findings"]}
-    assert findings["masks-on-demand"]["status"] == "ok"
+    wait_for(lambda: _masks_on_demand(live_stack) == "ok", "the process that draws has loaded its model", TOLD_S)
     live_stack.put(sample.path, f"{NAME}/c.mp4")
     run_id = wait_for(published(live_stack, made["id"]), "the run is published", RUN_TIMEOUT_S)["id"]
     [prediction] = predictions_of(live_stack, run_id)
@@ -65,6 +64,11 @@ def case(live_stack: LiveStack, tmp_path: Path) -> Case:
     sent = {region["id"]: region for region in prediction["result"]}
     place = f"{live_stack.urls['label_studio']}/projects/{made['label_studio_project_id']}/data?task={task_id}"
     return Case(live_stack, sample, run_id, task_id, place, sent, pages)
+
+
+def _masks_on_demand(stack: LiveStack) -> str:
+    findings = {one["check"]: one for one in stack.premask("doctor")["findings"]}
+    return str(findings["masks-on-demand"]["status"])
 
 
 @pytest.fixture

@@ -185,3 +185,11 @@ def until(look: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) ->
     while not look():
         assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s"
         time.sleep(0.05)
+
+
+def until_right(look: Callable[[], str], timeout_s: float = PATIENCE_S) -> None:
+    """Ask until nothing is wrong; fails with what still is."""
+    deadline = time.monotonic() + timeout_s
+    while wrong := look():
+        assert time.monotonic() < deadline, f"{wrong}, after {timeout_s} s"
+        time.sleep(0.05)

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from backend.domain.errors import ObjectGone, PremaskError, ServiceUnavailable
 from backend.ports.pipeline import SuggestedMask
-from integrations.masks.wire import Asked, asked_of, masks_json
+from integrations.masks.wire import LOADING, Asked, asked_of, masks_json
 
 Draw = Callable[[Asked], list[SuggestedMask | None]]
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Waiting:
         """Raises `ServiceUnavailable` when it isn't there in time, and what drawing raises."""
         self._ready.wait(asked.patience_s)
         if self._draw is None:
-            raise ServiceUnavailable("the model is still being loaded")
+            raise ServiceUnavailable(LOADING)
         return self._draw(asked)
 
 
@@ -64,7 +64,7 @@ def make_server(desk: Waiting, host: str, port: int, *, token: str | None = None
             elif desk.is_ready:
                 self._answer(HTTPStatus.OK, {"status": "UP"})
             else:
-                self._answer(HTTPStatus.SERVICE_UNAVAILABLE, "the model is still being loaded")
+                self._answer(HTTPStatus.SERVICE_UNAVAILABLE, LOADING)
 
         def do_POST(self) -> None:
             length = self.headers.get("Content-Length", "")

@@ -16,6 +16,7 @@ from sqlalchemy import select
 
 from backend.api.app import create_app
 from backend.bootstrap import Container
+from backend.cli.doctor import Doctor, examine
 from backend.db.tables import OutboxMessage, Project
 from backend.domain.errors import BadInput, Misconfigured, ServiceUnavailable
 from backend.domain.masks import decode_mask, encode_mask
@@ -33,6 +34,7 @@ from workers.interactive.service import Waiting
 pytestmark = pytest.mark.stack
 
 SECRET, TOKEN = "s3cret", "between us"
+NOBODY = "http://127.0.0.1:1"
 BASIC = {"Authorization": "Basic " + base64.b64encode(f"premask:{SECRET}".encode()).decode()}
 
 
@@ -159,6 +161,35 @@ def test_a_picture_that_is_gone_or_no_picture_is_told_so(place: Place) -> None:
     place.container.store._client.delete_object(Bucket=storage.artifact_bucket, Key=key)
     answer = place.predict(*ask)
     assert (answer.status_code, answer.json()["code"]) == (422, "object_gone")
+
+
+def examined(place: Place) -> tuple[str, str]:
+    [finding] = examine({"masks": Doctor(place.container).masks_on_demand})
+    return finding.status, finding.detail
+
+
+def test_the_doctor_notes_that_the_model_is_being_loaded(
+    make: Callable[[], Place], waiting: tuple[Waiting, str]
+) -> None:
+    """A stack that was just started is not a broken one."""
+    place = make()
+    status, detail = examined(place)
+    assert (status, "still being loaded" in detail) == ("note", True)
+    place.waiting.set(MaskDesk(place.container).draw)
+    assert examined(place) == ("ok", f"drawn at {waiting[1]}; 0 projects ask for them")
+
+
+@pytest.mark.parametrize(
+    ("away", "said"), [({"service_token": "another"}, "refuses the token"), ({"service_url": NOBODY}, "doesn't answer")]
+)
+def test_the_doctor_finds_who_draws_away_or_strange(
+    make: Callable[[InteractiveSettings], Place], waiting: tuple[Waiting, str], away: dict[str, str], said: str
+) -> None:
+    asked = InteractiveSettings.model_validate(
+        {"service_url": waiting[1], "service_token": TOKEN, "deadline_s": 5} | away
+    )
+    status, detail = examined(make(asked))
+    assert (status, said in detail) == ("failed", True)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"no json", b'{"tasks": [1], "params": 3}'])
