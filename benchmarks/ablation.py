@@ -78,11 +78,12 @@ def with_system1(profile: ModelProfile, checkpoint: Path) -> ModelProfile:
     return profile.model_copy(update={"system1": profile.system1.model_copy(update={"weights": weights})})
 
 
-def scores(profile: ModelProfile, suite: ItemSuite, path: Path) -> dict[str, float]:
-    """J&F of each held-out video, kept at that path."""
+def scores(model: Model, suite: ItemSuite, path: Path, beside: Model | None = None) -> dict[str, float]:
+    """J&F of each held-out video, kept at that path. `beside`: scored in this process, see `Suite.score`."""
     if not path.exists():
-        found = suite.score(Model(path.stem, profile, PipelineSettings()))
+        found = suite.score(model, beside=beside)
         path.write_text(json.dumps({one.item_id: one.jf for one in found}))
+        model.unload()
     kept: dict[str, float] = json.loads(path.read_text())
     return kept
 
@@ -137,11 +138,13 @@ def main() -> None:
         weaken(profile, asked.kind, checkpoint)
     base, downstream = with_system1(profile, checkpoint), load_downstream(profile)
     suite = held_out(asked.held_out, asked.kind)
-    found = {"base": scores(base, suite, asked.out / "base.json")}
+    weak, kept = Model("base", base, PipelineSettings()), asked.out / "base.json"
+    beside = None if kept.exists() else weak
+    found = {"base": scores(weak, suite, kept)}
     for arm, (boxes, masks, _) in ARMS.items():
         name = arm.replace(" ", "").lower()
         made = learned(base, asked.out / name, boxes, masks, asked.steps, asked.clips, asked.kind, downstream)
-        found[arm] = scores(made, suite, asked.out / f"{name}.json")
+        found[arm] = scores(Model(name, made, PipelineSettings()), suite, asked.out / f"{name}.json", beside)
     over_base, over_keyframes = compared(found, "base"), compared(found, "R_K")
     print(f"{'':<16}{'J&F (95%)':<26}{'over the base':<28}{'over R_K':<28}paper")
     for model in found:
