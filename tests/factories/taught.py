@@ -8,7 +8,7 @@ from workers.shapeworld.training.system1 import scenes, sightings, words
 from workers.shapeworld.training.system1.recipe import MAX_PIXELS
 from workers.shapeworld.training.system1.tokens import Encoder
 
-SCENES = scenes.Scenes(0, 60)
+SCENES = scenes.Scenes(0, 160)
 SECONDS = sightings.FRAME_COUNT / sightings.NOMINAL_FPS
 
 

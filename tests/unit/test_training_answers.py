@@ -5,13 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.factories.taught import SECONDS, chosen, encoder, samples
+from tests.factories.taught import SCENES, SECONDS, chosen, encoder, samples
 from workers.pipeline.parsing import parse_system1
 from workers.shapeworld.training.system1 import scenes, sightings, words
-from workers.shapeworld.training.system1.batches import Turn
+from workers.shapeworld.training.system1.batches import System1Source, Turn
 from workers.shapeworld.training.system1.validation import MAX_NEW_TOKENS
+from workers.shapeworld.training.trainee import Phase
 from workers.shapeworld.world.queries import Kind, Query
 from workers.shapeworld.world.splits import HELD_OUT_PAIRS
+from workers.shapeworld.world.things import describe
 
 
 @pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.ABSENT])
@@ -143,3 +145,53 @@ def test_a_look_in_the_list_is_named_if_the_instruction_or_the_sound_says_it() -
         there, found = coder.named(ids)
         assert [coder.tokenizer.decode(token) for token in ids[found]] == named
         assert there.sum() == 9
+
+
+def test_of_two_things_that_go_opposite_ways_either_is_asked_for() -> None:
+    """A scene in which one thing alone goes anywhere would be answered without reading which way was asked for."""
+    crossed = scenes.CrossedScenes(0)
+    assert all(scenes.is_crossed(crossed[number]) for number in range(6))
+    assert not all(scenes.is_crossed(SCENES[number]) for number in range(6))
+    rng, opposite = np.random.default_rng(0), {"left": "right", "right": "left", "up": "down", "down": "up"}
+    crossed.count = 6
+    told = set[str]()
+    for _ in range(60):
+        sample = scenes.draw_sample(rng, crossed, kind=Kind.DIRECTION)
+        question, ways = sample.question, [thing.way for thing in sample.sightings]
+        assert question.query.kind is Kind.DIRECTION
+        assert question.query.toward is not None
+        if question.targets:
+            assert {ways[target] for target in question.targets} == {question.query.toward}
+            if opposite[question.query.toward] in ways:
+                told.add(question.query.toward)
+    assert any({way, opposite[way]} <= told for way in told)
+
+
+def test_a_step_and_its_lists_are_crossed_as_often_as_the_phase_says() -> None:
+    source = System1Source(0)
+    always = Phase("p", 1, 1e-3, options={"stream": 9, "readings": 6, "crossed_readings": 1})
+    ways = {turn.question for turn in source._readings(np.random.default_rng(0), always)}
+    assert all(" from " in asked and " to " in asked for asked in ways)
+    others = {
+        turn.question for turn in source._readings(np.random.default_rng(0), replace(always, options={"readings": 12}))
+    }
+    assert not all(" from " in asked for asked in others)
+
+
+def test_twins_are_told_apart_by_their_textures_alone() -> None:
+    rng, named = np.random.default_rng(0), 0
+    for number in range(60):
+        scene = SCENES[number].scene
+        changed = scenes.twinned(rng, scene)
+        moved = [n for n, (a, b) in enumerate(zip(scene.things, changed.things, strict=True)) if a != b]
+        assert len(moved) <= 1
+        for index in moved:
+            thing = changed.things[index]
+            assert replace(thing, color=scene.things[index].color) == scene.things[index]
+            like = [one for n, one in enumerate(changed.things) if n != index and one.look.color == thing.color]
+            assert any(one.shape == thing.shape and one.texture != thing.texture for one in like)
+            assert (thing.color, thing.shape) not in HELD_OUT_PAIRS or (thing.color, thing.shape) in {
+                (one.color, one.shape) for one in scene.things
+            }
+            named += describe(index, changed.things).texture is not None
+    assert named >= 5

@@ -172,7 +172,8 @@ def _as_the_product_asks(
     turn: Any = [{"role": "user", "content": content}]
     text = coder.processor.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
     frames = torch.from_numpy(pieces.frames.reshape(-1, *pieces.frames.shape[2:])).permute(0, 3, 1, 2)
-    size = {"shortest_edge": MAX_PIXELS, "longest_edge": MAX_PIXELS}
+    # They have the size that larger ones are brought to, and are not to be made larger again.
+    size = {"shortest_edge": 1, "longest_edge": MAX_PIXELS}
     video = {"fps": sightings.NOMINAL_FPS, "do_sample_frames": False, "size": size}
     sound: dict[str, Any] = {"audio": [wave]} if wave is not None else {}
     return dict(coder.processor(text=[text], videos=[frames], videos_kwargs=video, return_tensors="pt", **sound))

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.shapeworld.training.system1 import pictures, sightings, words
-from workers.shapeworld.training.system1.scenes import Sample, Scenes, ask_about, draw_sample, mirrored
+from workers.shapeworld.training.system1.scenes import CrossedScenes, Sample, Scenes, ask_about, draw_sample, mirrored
 from workers.shapeworld.training.trainee import Phase, Source
+from workers.shapeworld.world.queries import Kind
 from workers.shapeworld.world.scene import Sound
 from workers.shapeworld.world.shapes import SHAPES
 from workers.shapeworld.world.sound import SAMPLE_RATE, audio
@@ -56,11 +57,14 @@ class Batch:
 class System1Source(Source):
     def __init__(self, training_seed: int) -> None:
         self._seed, self._scenes = training_seed, Scenes(training_seed, SCENE_COUNT)
+        self._crossed = CrossedScenes(training_seed)
 
     def batch(self, phase: Phase, step: int) -> Batch:
         """With phase option "clips" that many whole clips of at most "things_max" things, in a share "crowded" of the
         steps of many; without, "of_one" pieces of each of "scenes". "readings": questions about given lists;
-        "listen_every": in which steps there is sound with the clips, or alone; "drill": short sounds besides."""
+        "listen_every": in which steps there is sound with the clips, or alone; "drill": short sounds besides;
+        "crossed", "crossed_readings": in which shares of the steps, and of the given lists, two things go opposite
+        ways and one way is asked for."""
         rng = np.random.default_rng([self._seed, int(phase.option("stream")), step])
         every = int(phase.option("listen_every"))
         listen = every > 0 and step % every == 0
@@ -77,10 +81,13 @@ class System1Source(Source):
         many things, so that their completions are about as long."""
         samples, pieces = list[Sample](), list[pictures.Pieces]()
         counts, size = range(1, int(phase.option("things_max", words.THING_COUNT_MAX)) + 1), None
+        scenes, kind = self._scenes, None
+        if not listen and rng.random() < phase.option("crossed"):
+            scenes, kind = self._crossed, Kind.DIRECTION
         if rng.random() < phase.option("crowded"):
             counts = range(_CROWD_MIN, words.THING_COUNT_MAX + 1)
         while len(samples) < phase.option("clips"):
-            sample = draw_sample(rng, self._scenes, listen, size, counts)
+            sample = draw_sample(rng, scenes, listen, size, counts, kind)
             scene = sample.staged.scene
             size = sightings.size_px(scene)
             counts = next(alike for alike in _ALIKE if len(scene.things) in alike)
@@ -97,8 +104,14 @@ class System1Source(Source):
         return Batch(pictures.join(pieces), self._readings(rng, phase), turns, heard, self._drill(rng, phase), tables)
 
     def _readings(self, rng: np.random.Generator, phase: Phase) -> tuple[Turn, ...]:
-        count = int(phase.option("readings"))
-        return tuple(_turn(draw_sample(rng, self._scenes, bool(rng.random() < 0.1))) for _ in range(count))
+        count, crossed = int(phase.option("readings")), phase.option("crossed_readings")
+
+        def draw() -> Sample:
+            if rng.random() < crossed:
+                return draw_sample(rng, self._crossed, kind=Kind.DIRECTION)
+            return draw_sample(rng, self._scenes, bool(rng.random() < 0.1))
+
+        return tuple(_turn(draw()) for _ in range(count))
 
     def _piece(self, rng: np.random.Generator, size: tuple[int, int], count: int) -> pictures.Pieces:
         scene = self._scenes.draw(rng, size).scene

@@ -39,7 +39,7 @@ PHASES = (
         "whole", 3600, 2e-3, warmup=20, decay=0.5,
         options={
             "stream": 3, "clips": 16, "readings": 16, "listen_every": 10, "drill": 8, "vision": 2, "match": 1,
-            "point": 1, "crowded": 0.25,
+            "point": 1, "crowded": 0.25, "crossed": 0.12, "crossed_readings": 0.12,
         },
     ),
 )  # fmt: skip

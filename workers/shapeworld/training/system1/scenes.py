@@ -5,6 +5,7 @@ from being guessed by the staging. Where something is and what hides it doesn't 
 stays true when they change.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,6 +35,12 @@ ANY_COUNT = range(1, words.THING_COUNT_MAX + 1)
 _OWN_KIND_SHARE, _ABSENT_SHARE = 0.4, 0.2
 #: Kinds tried about one scene before another scene is taken.
 _TRIES = 4
+#: How often two things of one shape get one colour, so that only their textures tell them apart.
+_TWIN_SHARE = 0.4
+#: Crossed scenes: how many there are, how often each level is staged, and how many scenes are tried for one.
+_CROSSED_COUNT, _CROSSED_TRIES = 600, 24
+_CROSSED_SHARES = {MEDIUM: 0.3, HARD: 0.7}
+_OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
 #: Keyframes in an answer: one fewer than the pipeline takes at most, for each costs eight tokens.
 MOMENTS = 3
 
@@ -67,20 +74,53 @@ class Scenes:
 
     def __getitem__(self, number: int) -> Staged:
         if number not in self._made:
-            rng = np.random.default_rng([self._first, number])
-            level = list(_LEVEL_SHARES)[int(rng.choice(len(_LEVEL_SHARES), p=list(_LEVEL_SHARES.values())))]
-            shares = np.asarray([_PASSING_SHARE if kind is Kind.PASSES_BEHIND else 1.0 for kind in Kind])
-            kind = list(Kind)[int(rng.choice(len(Kind), p=shares / shares.sum()))]
-            example = make_training_scene(self._first + number, kind, level)
-            self._made[number] = Staged(example.scene, observe(example.scene), example.question.query.kind)
+            self._made[number] = self._stage(np.random.default_rng([self._first, number]), number)
         return self._made[number]
+
+    def _stage(self, rng: np.random.Generator, number: int) -> Staged:
+        shares = np.asarray([_PASSING_SHARE if kind is Kind.PASSES_BEHIND else 1.0 for kind in Kind])
+        level = _drawn_level(rng, _LEVEL_SHARES)
+        kind = list(Kind)[int(rng.choice(len(Kind), p=shares / shares.sum()))]
+        return _staged(self._first + number, kind, level)
 
     def draw(self, rng: np.random.Generator, size: tuple[int, int] | None = None, counts: range = ANY_COUNT) -> Staged:
         """Any scene (whose picture has that size) with so many things, in other colours and before another ground."""
         while True:
             staged = self[int(rng.integers(self.count))]
             if len(staged.scene.things) in counts and size in (None, sightings.size_px(staged.scene)):
-                return replace(staged, scene=recolored(rng, staged.scene))
+                scene = recolored(rng, staged.scene)
+                return replace(staged, scene=twinned(rng, scene) if rng.random() < _TWIN_SHARE else scene)
+
+
+class CrossedScenes(Scenes):
+    """Scenes in which one thing goes one way and another the opposite: that only the order of two words says which is
+    meant isn't learned from scenes in which a single thing goes anywhere."""
+
+    def __init__(self, training_seed: int) -> None:
+        super().__init__(training_seed, _CROSSED_COUNT)
+        # Behind all others of this training.
+        self._first += 500_000
+
+    def _stage(self, rng: np.random.Generator, number: int) -> Staged:
+        level = _drawn_level(rng, _CROSSED_SHARES)
+        first = self._first + number * _CROSSED_TRIES
+        tried = (_staged(first + again, Kind.DIRECTION, level) for again in range(_CROSSED_TRIES))
+        return next((staged for staged in tried if is_crossed(staged)), _staged(first, Kind.DIRECTION, level))
+
+
+def is_crossed(staged: Staged) -> bool:
+    """Whether two things go opposite ways."""
+    ways = {thing.way for thing in sightings.sight(staged.scene, staged.seen)}
+    return any(_OPPOSITE.get(way) in ways for way in ways)
+
+
+def _drawn_level(rng: np.random.Generator, shares: Mapping[Level, float]) -> Level:
+    return list(shares)[int(rng.choice(len(shares), p=list(shares.values())))]
+
+
+def _staged(seed: int, kind: Kind, level: Level) -> Staged:
+    example = make_training_scene(seed, kind, level)
+    return Staged(example.scene, observe(example.scene), example.question.query.kind)
 
 
 def _first_seed(training_seed: int) -> int:
@@ -99,24 +139,40 @@ def recolored(rng: np.random.Generator, scene: Scene) -> Scene:
             return replace(scene, things=things, seed=int(rng.integers(train.start, train.stop)))
 
 
+def twinned(rng: np.random.Generator, scene: Scene) -> Scene:
+    """The scene with one thing in the colour of another of its shape but not of its texture; as it is if there are no
+    two."""
+    pairs = [
+        (one, other)
+        for one, thing in enumerate(scene.things)
+        for other, like in enumerate(scene.things)
+        if thing.shape == like.shape and thing.texture != like.texture
+    ]
+    if not pairs:
+        return scene
+    one, other = pairs[int(rng.integers(len(pairs)))]
+    changed = replace(scene.things[one], color=scene.things[other].color)
+    return replace(scene, things=(*scene.things[:one], changed, *scene.things[one + 1 :]))
+
+
 def draw_sample(
     rng: np.random.Generator, scenes: Scenes, listening: bool = False, size: tuple[int, int] | None = None,
-    counts: range = ANY_COUNT,
+    counts: range = ANY_COUNT, kind: Kind | None = None,
 ) -> Sample:  # fmt: skip
-    """A scene with a question. `listening`: the question is asked together with the sound."""
+    """A scene with a question, of that kind or of any. `listening`: it is asked together with the sound."""
     while True:
-        sample = ask_about(rng, scenes.draw(rng, size, counts), listening)
+        sample = ask_about(rng, scenes.draw(rng, size, counts), listening, kind)
         if sample is not None:
             return sample
 
 
-def ask_about(rng: np.random.Generator, staged: Staged, listening: bool) -> Sample | None:
-    """A question of some kind about the scene, or None if none of a few has a clear answer."""
+def ask_about(rng: np.random.Generator, staged: Staged, listening: bool, kind: Kind | None = None) -> Sample | None:
+    """A question of some kind, or of that one, about the scene, or None if none of a few has a clear answer."""
     scene = staged.scene
     for _ in range(_TRIES):
-        kind = Kind.SOUND if listening else _kind(rng, staged.kind)
+        asked = kind or (Kind.SOUND if listening else _kind(rng, staged.kind))
         absent = bool(rng.random() < _ABSENT_SHARE)
-        question = ask(rng, scene, staged.seen, kind, _pairs(LEVELS[scene.level]), absent)
+        question = ask(rng, scene, staged.seen, asked, _pairs(LEVELS[scene.level]), absent)
         if question is not None:
             return complete(staged, question)
     return None
