@@ -65,7 +65,8 @@ def rehearse(
     picture: Annotated[Path | None, typer.Option(help="A PNG to draw the nights into.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object at the end, nothing else.")] = False,
 ) -> None:
-    """Nights of the learning loop in a row, on a base that is weak on purpose; status 1 unless each ended well."""
+    """Nights of the learning loop in a row, on a base that is weak on purpose; status 1 unless each ended as it ought
+    to: promoted, or, with --shuffled, refused."""
     from workers.rehearsal.clips import of_night, other_kinds
     from workers.rehearsal.picture import draw
     from workers.shapeworld.world.queries import ASKED_KINDS, Kind
