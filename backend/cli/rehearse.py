@@ -8,7 +8,9 @@ promotes: that is the product's own doing, and this watches.
 import asyncio
 import json
 import os
+import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,7 +29,7 @@ app = typer.Typer()
 
 #: What a rehearsal's stack has other than a real one: it is to be over sometime, and has few videos.
 _ENVIRONMENT = {
-    "PREMASK__DATASETS__HOLDOUT_SHARE": "0.4",
+    "PREMASK__DATASETS__HOLDOUT_SHARE": "0.5",
     "PREMASK__LABEL_STUDIO__POLL_INTERVAL_S": "5",
     "PREMASK__RETRAINING__LOOK_INTERVAL_S": "2",
     "PREMASK__RETRAINING__MIN_FREE_GIB": "1",
@@ -48,7 +50,7 @@ def rehearse(
     others_every: Annotated[
         int, typer.Option(min=0, help="Each so manieth clip is of another kind, lest the others be forgotten; 0: none.")
     ] = 3,
-    steps: Annotated[int, typer.Option(min=1, help="Of GRPO, each night.")] = 28,
+    steps: Annotated[int, typer.Option(min=1, help="Of GRPO, each night.")] = 40,
     regression: Annotated[
         list[str] | None, typer.Option(help="Suites of the gate on which it must not be worse.")
     ] = None,
@@ -63,7 +65,7 @@ def rehearse(
         ".premask-rehearsal"
     ),
     picture: Annotated[Path | None, typer.Option(help="A PNG to draw the nights into.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object at the end, nothing else.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, progress on stderr.")] = False,
 ) -> None:
     """Nights of the learning loop in a row, on a base that is weak on purpose; status 1 unless each ended as it ought
     to: promoted, or, with --shuffled, refused."""
@@ -76,7 +78,7 @@ def rehearse(
     if (state_dir / "state.json").exists():
         raise BadInput(f"{state_dir} holds another rehearsal, or a stack; name another folder with --state-dir")
     state_dir.mkdir(parents=True, exist_ok=True)
-    say = _quiet if as_json else _loud
+    say = partial(print, file=sys.stderr if as_json else sys.stdout, flush=True)
     profile = _profile(state_dir, kind, base, say)
     os.environ.update(_ENVIRONMENT, PREMASK__MODEL__PROFILE=str(profile), PREMASK__GATE__MIN_VIDEOS=str(min_videos))
     suites = tuple(regression or (f"{_REGRESSION}:{','.join(other_kinds(kind))}",))
@@ -87,7 +89,7 @@ def rehearse(
     async def work(started: Stack) -> int:
         os.environ.update(started.environment)
         started.console.hush()
-        report = await asyncio.to_thread(_rehearse, days, kind, steps, suites, shuffled, say)
+        report = await asyncio.to_thread(_rehearse, days, kind, steps, suites, shuffled, say, state_dir / "nights.json")
         if picture is not None:
             draw(report, picture)
         typer.echo(json.dumps(report, ensure_ascii=False) if as_json else _table(report))
@@ -97,14 +99,6 @@ def rehearse(
         raise SystemExit(asyncio.run(run(stack, work)))
     except Interrupted:
         raise SystemExit(130) from None
-
-
-def _quiet(_: str) -> None:
-    pass
-
-
-def _loud(text: str) -> None:
-    print(text, flush=True)
 
 
 def _profile(folder: Path, kind: str, base: Path | None, say: Callable[[str], None]) -> Path:
@@ -134,7 +128,9 @@ def _rehearse(
     suites: tuple[str, ...],
     shuffled: bool,
     say: Callable[[str], None],
+    kept: Path,
 ) -> dict[str, Any]:
+    """The report; `kept` has it of the nights so far, for a rehearsal that is ended before its last."""
     from backend.bootstrap import bootstrap
     from backend.services.schedules import Plan
     from workers.rehearsal.nights import Rehearsal
@@ -145,11 +141,16 @@ def _rehearse(
     try:
         rehearsal = Rehearsal(container, plan, say, shuffled=shuffled)
         rehearsal.begin([clip for day in days for clip in day])
-        told = [rehearsal.night(number, day) for number, day in enumerate(days, start=1)]
+        told: list[dict[str, Any]] = []
+        report: dict[str, Any] = {}
+        for number, day in enumerate(days, start=1):
+            told.append(rehearsal.night(number, day))
+            ok = all(one["state"] == ("refused" if shuffled else "promoted") for one in told)
+            report = {"kind": kind, "shuffled": shuffled, "nights": told, "ok": ok}
+            kept.write_text(json.dumps(report, ensure_ascii=False, indent=2))
     finally:
         container.close()
-    wanted = "refused" if shuffled else "promoted"
-    return {"kind": kind, "shuffled": shuffled, "nights": told, "ok": all(one["state"] == wanted for one in told)}
+    return report
 
 
 def _table(report: dict[str, Any]) -> str:

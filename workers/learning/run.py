@@ -34,7 +34,7 @@ from workers.pipeline.engines.thinker import load_model
 log = logging.getLogger(__name__)
 
 #: The language model's linear layers; the towers' have other paths.
-_LANGUAGE_LAYERS = r"model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj"
+LANGUAGE_LAYERS = r"model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def _trainer(
     adapters: dict[str, Any] = {}
     if settings.lora_rank:
         adapters["peft_config"] = LoraConfig(
-            r=settings.lora_rank, lora_alpha=settings.lora_alpha, target_modules=_LANGUAGE_LAYERS
+            r=settings.lora_rank, lora_alpha=settings.lora_alpha, target_modules=LANGUAGE_LAYERS
         )
     preparer = Preparer(
         profile.system1, frames_min=settings.frames_min, frames_max=settings.frames_max, keyframes=settings.keyframes,
