@@ -103,7 +103,7 @@ def test_an_outage_is_no_zero() -> None:
     assert one.reward.masks is None
     assert one.similarity is None
     assert one.reward.weighted(RewardSettings(boxes=1)) == {
-        "format": 1, "keyframes": pytest.approx(3.0), "boxes": None, "masks": None, "absent": 0,
+        "format": 1, "keyframes": pytest.approx(3.0), "boxes": None, "masks": None, "absent": 0, "aid": 0,
     }  # fmt: skip
 
 
