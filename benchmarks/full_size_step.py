@@ -91,12 +91,7 @@ def sizes(profile: ModelProfile, config: dict[str, Any], rank: int) -> Sizes:
         sum(p.numel() for name, p in model.named_parameters() if name.startswith(parts))
         for parts in (("model.", "lm_head."), ("visual.",))
     )
-    # An adapter is two matrices, from the layer's input to the rank and from there to its output.
-    adapters = sum(
-        rank * (layer.in_features + layer.out_features)
-        for name, layer in model.named_modules()
-        if isinstance(layer, torch.nn.Linear) and re.fullmatch(LANGUAGE_LAYERS, name)
-    )
+    adapters = adapter_parameters(model, rank)
     with init_empty_weights():
         segmenter: torch.nn.Module = build_model(profile.segmenter, "meta")
     text = config["text_config"]
@@ -106,6 +101,15 @@ def sizes(profile: ModelProfile, config: dict[str, Any], rank: int) -> Sizes:
         text["num_hidden_layers"], text["hidden_size"], text["vocab_size"],
         2 * text["num_hidden_layers"] * text["num_key_value_heads"] * head * _HALF,
     )  # fmt: skip
+
+
+def adapter_parameters(model: torch.nn.Module, rank: int) -> int:
+    """An adapter is two matrices, from the layer's input to the rank and from there to its output."""
+    return sum(
+        rank * (layer.in_features + layer.out_features)
+        for name, layer in model.named_modules()
+        if isinstance(layer, torch.nn.Linear) and re.fullmatch(LANGUAGE_LAYERS, name)
+    )
 
 
 def memory_gb(size: Sizes, long: Lengths, settings: TrainingSettings) -> dict[str, float]:

@@ -28,8 +28,8 @@ REFUSED = 3
 
 Weights = Annotated[Path | None, typer.Option(help="A checkpoint: a folder or a file.")]
 SUITE_HELP = (
-    "dataset:DIGEST (what it holds out; if fresh, what is new of that), shapeworld:SPLIT[:A:B[:KIND,…]], or a folder "
-    "in the layout of MeViS; may be given more than once."
+    "dataset:DIGEST (what it holds out; if fresh, what is new of that), shapeworld:SPLIT[:A:B[:KIND,…[:LEVEL,…]]], or "
+    "a folder in the layout of MeViS; may be given more than once."
 )
 _DATASET = "dataset:"
 

@@ -66,7 +66,9 @@ def evaluate(
     from workers.shapeworld.evaluation import campaign
     from workers.shapeworld.evaluation.figures import figures
 
-    wanted = campaign.cases(campaign.seeds(seeds, split), campaign.kinds(kind), campaign.level(level))
+    wanted = campaign.cases(
+        campaign.seeds(seeds, split), campaign.kinds(kind), campaign.levels([level] if level else None)
+    )
     chosen = _with_checkpoints(load_profile(profile or get_settings().model.profile), checkpoint or [])
 
     def show(done: int) -> None:

@@ -30,7 +30,7 @@ class FreezeQuery(BaseModel):
     with_empty: bool = Field(True, description="keep items of which people say that nothing fits")
     max_per_annotator: int | None = Field(None, ge=1)
     max_per_source: int | None = Field(None, ge=1)
-    avs_share: float | None = Field(None, ge=0, le=1, description="None: as they come")
+    avs_share: float | None = Field(None, ge=0, le=1, description="with sound, modes avs and aid; None: as they come")
     parent: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     replay_share: float = Field(0.0, ge=0, lt=1)
     seed: int = 0
@@ -73,9 +73,6 @@ def select(candidates: Sequence[DatasetItem], older: Sequence[DatasetItem], quer
 def _wanted(item: DatasetItem, query: FreezeQuery, out: Counter[str]) -> bool:
     if not query.with_empty and not item.objects:
         out["empty"] += 1
-    elif item.mode is Mode.AID:
-        # Judged by boxes alone, on one frame: training takes no samples of that kind.
-        out["boxes only (mode aid)"] += 1
     elif item.split is Split.NEITHER:
         out["resembles both sides"] += 1
     else:
@@ -121,8 +118,7 @@ def _mixed(items: list[DatasetItem], avs_share: float | None, out: Counter[str])
     """As many as can be had with that share of AVS."""
     if avs_share is None or not items:
         return items
-    heard = [item for item in items if item.mode is Mode.AVS]
-    seen = [item for item in items if item.mode is Mode.VOS]
+    seen, heard = _by_sound(items)
     total = min(
         len(heard) / avs_share if avs_share > 0 else float("inf"),
         len(seen) / (1 - avs_share) if avs_share < 1 else float("inf"),
@@ -150,6 +146,12 @@ def _replayed(
     kept = _capped(_drawn(pool, query.seed), caps, out)
     if query.avs_share is None:
         return kept[:wanted]
-    heard = [item for item in kept if item.mode is Mode.AVS][: round(wanted * query.avs_share)]
-    seen = [item for item in kept if item.mode is Mode.VOS][: wanted - len(heard)]
-    return [*heard, *seen]
+    seen, heard = _by_sound(kept)
+    heard = heard[: round(wanted * query.avs_share)]
+    return [*heard, *seen[: wanted - len(heard)]]
+
+
+def _by_sound(items: Sequence[DatasetItem]) -> tuple[list[DatasetItem], list[DatasetItem]]:
+    """Those asked by what is seen, and those asked by what is heard as well."""
+    seen = [item for item in items if item.mode is Mode.VOS]
+    return seen, [item for item in items if item.mode is not Mode.VOS]

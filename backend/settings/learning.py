@@ -12,7 +12,8 @@ class RewardSettings(Group):
     """What an answer of System 1 is worth when it learns (docs/paper_map.md):
 
     R = format · R_format + keyframes · R_K + boxes · R_A + masks · R_G, with
-    R_K = diversity · R_diversity + number · R_num + saliency · R_saliency. Where nothing is to be found no part of it
+    R_K = diversity · R_diversity + number · R_num + saliency · R_saliency. In mode `aid`, the paper's RefAID, there is
+    one frame and SAM2 isn't asked: R = format · R_format + aid · R_A. Where nothing is to be found no part of it
     is paid, only `absent`, for saying so; the paper has no such answer.
 
     `boxes` is 0 because the paper's ablation is best with R_K + R_G (appendix, Table 1). `overlap` is the appendix's,
@@ -26,6 +27,7 @@ class RewardSettings(Group):
     boxes: float = Field(0.0, ge=0)
     masks: float = Field(1.0, ge=0)
     absent: float = Field(0.0, ge=0, description="for a well-formed 'there is none' where there is none")
+    aid: float = Field(1.0, ge=0, description="R_A in mode aid")
     diversity: float = Field(1.0, ge=0)
     number: float = Field(1.0, ge=0)
     saliency: float = Field(1.0, ge=0)

@@ -35,6 +35,9 @@ def test_a_night_of_mixed_up_reviews_is_refused_and_everything_is_told(tmp_path:
         remove_refuge(StateDir(state_dir, well_known_ports=False).identity)
     assert (done.returncode, bool(done.stdout)) == (0, True), done.stderr[-2000:]
     report = json.loads(done.stdout)
+    # Progress went beside it, and what the nights told is kept, for one that is ended before its last.
+    assert f"night 1: {CLIPS} clips are in the bucket" in done.stderr
+    assert json.loads((state_dir / "nights.json").read_text()) == report
     [night] = report["nights"]
     assert (report["ok"], night["state"], night["promoted"]) == (True, "refused", False)
     assert "the gate refused" in night["said"]

@@ -10,6 +10,7 @@ import torch
 
 from backend.domain.annotation import Box, Mask
 from backend.domain.masks import encode_mask
+from backend.domain.runs import Mode
 from backend.settings import RewardSettings
 from workers.learning.downstream import Found, Keyframe
 from workers.learning.items import Truth
@@ -26,7 +27,9 @@ def square(box: Box = TARGET) -> Mask:
     return encode_mask(picture)
 
 
-def sample(known: range = range(FRAMES), *, has_target: bool = True, description: str = "red circle") -> Sample:
+def sample(
+    known: range = range(FRAMES), *, has_target: bool = True, description: str = "red circle", mode: Mode = Mode.VOS
+) -> Sample:
     seen = [n for n in known if has_target]
     truth = Truth(
         {n: square() for n in seen}, dict.fromkeys(seen, (TARGET,)), frozenset(known), frozenset(range(FRAMES))
@@ -34,7 +37,7 @@ def sample(known: range = range(FRAMES), *, has_target: bool = True, description
     frames = torch.zeros(FRAMES, 16, 16, 3, dtype=torch.uint8)
     ids = torch.zeros(1, dtype=torch.long)
     return Sample(
-        0, "item", "kind", "what?", description if has_target else "", has_target, ids, {}, frames, FPS, truth
+        0, "item", "kind", "what?", description if has_target else "", has_target, ids, {}, frames, FPS, truth, mode
     )
 
 
@@ -100,7 +103,7 @@ def test_an_outage_is_no_zero() -> None:
     assert one.reward.masks is None
     assert one.similarity is None
     assert one.reward.weighted(RewardSettings(boxes=1)) == {
-        "format": 1, "keyframes": pytest.approx(3.0), "boxes": None, "masks": None, "absent": 0,
+        "format": 1, "keyframes": pytest.approx(3.0), "boxes": None, "masks": None, "absent": 0, "aid": 0,
     }  # fmt: skip
 
 
@@ -127,6 +130,27 @@ def test_inventing_a_target_earns_nothing_and_saying_there_is_none_earns_its_own
     assert not invented.right
     [missed] = Judge(Finds(), weights, 4).judge(sample(), [NONE])
     assert missed.reward.total(weights) == 0
+
+
+def test_in_mode_aid_boxes_alone_are_paid_beside_the_form() -> None:
+    """The paper's RefAID: no keyframes to choose, and SAM2 isn't asked."""
+    finds, weights = Finds(), RewardSettings(aid=0.5, boxes=3, absent=2)
+    one = sample(mode=Mode.AID)
+    right, wrong, garbled = Judge(finds, weights, 4).judge(one, [says(0), says(0, description="blue"), "nonsense"])
+    assert [segment for _, segment in finds.asked] == [False]
+    assert right.reward.weighted(weights) == {
+        "format": 1, "keyframes": 0, "boxes": None, "masks": None, "absent": 0, "aid": 0.5,
+    }  # fmt: skip
+    assert (wrong.reward.total(weights), garbled.reward.total(weights)) == (1, 0)
+    [none] = Judge(finds, weights, 4).judge(sample(mode=Mode.AID, has_target=False), [NONE])
+    assert none.reward.total(weights) == 2
+    # Where it earns nothing, and where only J&F is wanted, nobody is asked.
+    for judge in (Judge(finds, RewardSettings(aid=0), 4), Judge(finds, weights, 4, masks=True)):
+        finds.asked.clear()
+        [unasked] = judge.judge(one, [says(0)])
+        assert (finds.asked, unasked.answered, unasked.similarity) == ([], True, None)
+    [blind] = Judge(Finds(away=True), weights, 4).judge(one, [says(0)])
+    assert (blind.answered, blind.reward.aid) == (False, None)
 
 
 @pytest.mark.parametrize(

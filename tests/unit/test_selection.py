@@ -130,10 +130,11 @@ def test_neither_side_and_empty_ones_are_left_out() -> None:
     assert len(picked([empty, neither, made(3)])) == 2
 
 
-def test_instructions_for_boxes_alone_are_left_out() -> None:
-    chosen = select([made(1, mode=Mode.AID), made(2)], [], query())
-    assert [item.instruction for item in chosen.items] == ["thing 2"]
-    assert chosen.left_out == {"boxes only (mode aid)": 1}
+def test_instructions_for_boxes_alone_count_as_heard() -> None:
+    candidates = [made(n, mode=(Mode.VOS, Mode.AVS, Mode.AID)[n % 3]) for n in range(12)]
+    found = Counter(item.mode for item in picked(candidates, avs_share=0.5))
+    assert (found[Mode.VOS], found[Mode.AVS] + found[Mode.AID]) == (4, 4)
+    assert len(picked(candidates)) == 12
 
 
 def test_a_query_is_read_back_and_knows_no_order_of_projects() -> None:

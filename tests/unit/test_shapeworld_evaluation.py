@@ -73,7 +73,10 @@ def test_levels_are_figures_of_their_own_easiest_first() -> None:
 def test_three_seeds_in_a_row_have_every_kind_at_every_level() -> None:
     cases = campaign.cases(range(7, 10))
     assert len({(case.kind, case.level) for case in cases}) == len(cases) == 30
-    assert {case.level for case in campaign.cases(range(7, 10), level="hard")} == {"hard"}
+    assert {case.level for case in campaign.cases(range(7, 10), levels=["hard"])} == {"hard"}
+    assert [case.level for case in campaign.cases(range(7, 10), [Kind.PLURAL], ["easy", "medium"])] == [
+        "medium", "easy", "medium",
+    ]  # fmt: skip
 
 
 def test_seeds_are_those_asked_for_or_three_hundred_of_the_split() -> None:
@@ -91,7 +94,7 @@ def test_unknown_kinds_and_levels_are_refused_with_what_there_is() -> None:
     with pytest.raises(BadInput, match="attribute, plural"):
         campaign.kinds(["colour"])
     with pytest.raises(BadInput, match="easy, medium, hard"):
-        campaign.level("harder")
+        campaign.levels(["hard", "harder"])
 
 
 def test_what_a_ledger_has_is_not_measured_again(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Items and samples: what a draw is depends on its number alone, and the truth stays where it was said."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,16 @@ def test_8_to_as_many_frames_as_the_profile_shows_are_drawn() -> None:
     assert counts <= set(range(8, 17))
     assert len(counts) > 3
     assert len(preparer().as_at_inference().prepare(FewThings().draw(0)).frames) == 16
+
+
+def test_in_mode_aid_the_first_frame_is_shown_and_all_of_the_sound_is_heard() -> None:
+    heard = next(item for item in map(FewThings().draw, range(6)) if item.mode is Mode.AVS)
+    clip, first = (preparer().prepare(replace(heard, mode=mode), frame_count=12) for mode in (Mode.AVS, Mode.AID))
+    assert torch.equal(first.frames, clip.frames[:1])
+    assert first.truth.boxes == {n: boxes for n, boxes in clip.truth.boxes.items() if n == 0}
+    assert torch.equal(first.media["input_features"], clip.media["input_features"])
+    assert (first.mode, clip.mode) == (Mode.AID, Mode.AVS)
+    assert len(first.prompt_ids) < len(clip.prompt_ids)
 
 
 def test_a_clip_that_is_gone_gives_its_place_to_another(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,12 +2,14 @@
 
 R_K looks at all that a completion chose. Boxes and masks are those of the keyframes that the pipeline would go on with:
 at most K0, one a frame. The union of all detections is what R_G compares (appendix B), without our identity across
-keyframes. Everything happens on the resampled clip at source resolution.
+keyframes. A sample of mode `aid` (the paper's RefAID) has one frame, and boxes alone are judged. Everything happens on
+the resampled clip at source resolution.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from backend.domain.runs import Mode
 from backend.settings import RewardSettings
 from workers.evaluation.metrics import Similarity, similarity
 from workers.learning.downstream import Follows, Found, Keyframe
@@ -37,16 +39,22 @@ class Judge:
     def __init__(
         self, downstream: Follows, weights: RewardSettings, keyframes: int, *, masks: bool | None = None
     ) -> None:
-        self._downstream, self.weights, self._keyframes = downstream, weights, keyframes
-        self._segment = bool(weights.masks) if masks is None else masks
-        self._asks = self._segment or (masks is None and bool(weights.boxes))
+        self._downstream, self.weights, self._keyframes, self._masks = downstream, weights, keyframes, masks
+
+    def _asked(self, mode: Mode) -> tuple[bool, bool]:
+        """Whether System 2 is asked, and whether SAM2 is, too."""
+        if mode is Mode.AID:
+            return self._masks is None and bool(self.weights.aid), False
+        segment = bool(self.weights.masks) if self._masks is None else self._masks
+        return segment or (self._masks is None and bool(self.weights.boxes)), segment
 
     def judge(self, sample: Sample, completions: Sequence[str]) -> list[Judged]:
         """One of each completion, in order: one System 2 batch and one SAM2 pass for all of them."""
         chosen = [self._chosen(sample, completion) for completion in completions]
         found: list[Found] | None = None
-        if self._asks:
-            found = self._downstream.follow(sample.frames.numpy(), chosen, segment=self._segment)
+        asked, segment = self._asked(sample.mode)
+        if asked:
+            found = self._downstream.follow(sample.frames.numpy(), chosen, segment=segment)
         became: Sequence[Found | None] = [None] * len(chosen) if found is None else found
         return [self._one(sample, *row) for row in zip(completions, chosen, became, strict=True)]
 
@@ -67,7 +75,10 @@ class Judge:
         tracks = None
         if found is not None and found.tracks is not None and known:
             tracks = [{known[n]: mask for n, mask in track.items() if n in known} for track in found.tracks]
-        if sample.has_target:
+        if sample.has_target and sample.mode is Mode.AID:
+            aid = None if found is None else self._boxes(truth, chosen, found)
+            worth = Reward(format_reward(completion, seconds), 0.0, None, None, aid=aid)
+        elif sample.has_target:
             boxes = None if found is None else self._boxes(truth, chosen, found)
             masks = None if tracks is None else mask_reward(tracks, true, len(known))
             keyframes = keyframe_reward(positions, truth.masks, self.weights, truth.mask_known)
@@ -80,7 +91,7 @@ class Judge:
             said = {moment.description for moment in reading.moments}
             right = said == {sample.description} if sample.has_target else reading.says_none
         alike = None if tracks is None else similarity(tracks, true, len(known))
-        return Judged(worth, len(positions), found is not None or not self._asks, alike, right)
+        return Judged(worth, len(positions), found is not None or not self._asked(sample.mode)[0], alike, right)
 
     def _boxes(self, truth: Truth, chosen: list[Keyframe], found: Found) -> float | None:
         """R_A over the keyframes whose boxes are known; None if none are, 0 if there is no keyframe."""

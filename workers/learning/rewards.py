@@ -28,13 +28,15 @@ Masks = Mapping[int, Mask]
 @dataclass(frozen=True, slots=True)
 class Reward:
     """The parts, unweighted but for what is inside R_K. `boxes` and `masks` are None where System 2 and SAM2 weren't
-    asked or didn't answer. `absent`: 1 for saying of a clip without a target that there is none."""
+    asked or didn't answer. `absent`: 1 for saying of a clip without a target that there is none. `aid`: R_A of a sample
+    of that mode, which has no other part beside its form; None as with the boxes."""
 
     format: float
     keyframes: float
     boxes: float | None
     masks: float | None
     absent: float = 0.0
+    aid: float | None = 0.0
 
     def weighted(self, weights: RewardSettings) -> dict[str, float | None]:
         """What each part adds to R; a part that isn't known adds nothing, and is no zero either."""
@@ -47,7 +49,7 @@ class Reward:
 
 
 #: The parts of R, as they and their weights are called.
-PARTS = ("format", "keyframes", "boxes", "masks", "absent")
+PARTS = ("format", "keyframes", "boxes", "masks", "absent", "aid")
 
 
 def absent_reward(completion: str, nominal_duration_s: float) -> float:

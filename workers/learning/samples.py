@@ -43,6 +43,7 @@ class Sample:
     frames: torch.Tensor
     nominal_fps: float
     truth: Truth
+    mode: Mode = Mode.VOS
 
     @property
     def sampling(self) -> Sampling:
@@ -87,13 +88,14 @@ class Preparer:
         raise AssertionError("unreachable")
 
     def prepare(self, item: TrainingItem, *, draw: int = 0, frame_count: int | None = None, words: int = 0) -> Sample:
-        """The item with that many frames (default: as many as at inference). `words`: seed of what is drawn in the
-        prompt."""
+        """The item with that many frames (default: as many as at inference), in mode `aid` with its first one. `words`:
+        seed of what is drawn in the prompt."""
         profile = self._profile
-        sampling = sample_uniformly(item.footage.frame_count, frame_count or profile.max_frames, profile.nominal_fps)
+        shown_frames = 1 if item.mode is Mode.AID else frame_count or profile.max_frames
+        sampling = sample_uniformly(item.footage.frame_count, shown_frames, profile.nominal_fps)
         shown = item.footage.show(sampling.frame_indices)
         rate_hz = int(self.processor.feature_extractor.sampling_rate)
-        audio = item.footage.sound(rate_hz, profile.audio_max_s) if item.mode is Mode.AVS else None
+        audio = None if item.mode is Mode.VOS else item.footage.sound(rate_hz, profile.audio_max_s)
         prompt = Asker(profile).prompt(
             shown.images, sampling.nominal_duration_s, audio, rate_hz, item.instruction, item.mode,
             keyframes=self._keyframes, seed=words,
@@ -104,7 +106,7 @@ class Preparer:
         media = {name: torch.as_tensor(value) for name, value in batch.items() if name != "attention_mask"}
         return Sample(
             draw, item.name, item.kind, item.instruction, item.description, item.has_target, ids, media,
-            torch.from_numpy(np.ascontiguousarray(shown.images)), profile.nominal_fps, shown.truth,
+            torch.from_numpy(np.ascontiguousarray(shown.images)), profile.nominal_fps, shown.truth, item.mode,
         )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ _NAMES = {
     "unanswered": "unanswered", "kl": "kl", "entropy": "entropy", "completions/mean_length": "length",
     "completions/clipped_ratio": "truncated", "frac_reward_zero_std": "dead_groups", "grad_norm": "grad_norm",
     "learning_rate": "learning_rate", "step_time": "seconds",
-    "parts/absent": "absent", "writing": "writing_s", "judging": "judging_s",
+    "parts/absent": "absent", "parts/aid": "aid", "writing": "writing_s", "judging": "judging_s",
 }  # fmt: skip
 #: What is shown of a row while the training goes on.
 _OF_A_STEP = ("reward", "masks", "boxes", "keyframes", "chosen", "kl", "entropy", "length", "seconds")

@@ -20,7 +20,8 @@ from backend.domain.prompts import Click, ThingPrompt
 from backend.ports.pipeline import SuggestedMask
 from workers.pipeline.clicks import Drawn, from_clicks, refined
 from workers.pipeline.encoding import Features
-from workers.pipeline.segmenter import BOX_CORNERS, Segmenter, fill_holes
+from workers.pipeline.segmenter import BOX_CORNERS, Segmenter
+from workers.pipeline.sizing import fill_holes
 
 #: SAM's labels of points beside and on the thing.
 _BESIDE, _ON = 0, 1

@@ -2,17 +2,18 @@
 
 Detections of a clip share the encodings of its frames; those prompted on the same frame go through memory attention,
 decoder and memory encoder as one batch. Unlike Meta's video predictor, only the memories that the model can still read
-are kept, frames stay on disk and masks leave as run lengths, chunk by chunk, so that memory doesn't grow with the
-length of the video. Groups of detections are independent of each other, and so are walks over different stretches of
-the clip; both are left to threads where there are cores for them. With each chunk goes what the tracker remembers then,
-so that another process can go on from there.
+are kept, frames stay on disk and masks leave as run lengths, made in a thread of their own and handed over chunk by
+chunk, so that memory doesn't grow with the length of the video. Groups of detections are independent of each other, and
+so are walks over different stretches of the clip; both are left to threads where there are cores for them. With each
+chunk goes what the tracker remembers then, so that another process can go on from there.
 """
 
 import hashlib
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +22,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.ndimage import label
 
 from backend.domain.annotation import Box, Mask
 from backend.domain.masks import decode_mask
@@ -33,7 +33,7 @@ from workers.pipeline.encoding import Features, FrameEncoder
 from workers.pipeline.frame_store import FrameStore
 from workers.pipeline.sam2_model import load_model
 from workers.pipeline.scratch import ScratchCheckpoints
-from workers.pipeline.sizing import mask_at
+from workers.pipeline.sizing import masks_at
 from workers.pipeline.sweeps import Group, Memory, Sweep, plan, walk
 
 #: ImageNet statistics, which Meta's loader normalises with.
@@ -45,6 +45,8 @@ BOX_CORNERS = (2, 3)
 #: Few enough that there are batches for several cores, many enough that a batch isn't all overhead. Not a matter of how
 #: many cores there are: another batch is rounded otherwise.
 _CPU_ROWS = 8
+#: Batches whose masks wait to be brought to the video's size while the tracker goes on.
+_MASKS_BEHIND = 8
 #: Counts up with every change of what a tracker's state means: older states are not gone on from.
 _STATE_FORM = 1
 
@@ -64,6 +66,8 @@ class MaskPrompt:
 
 
 Prompt = BoxPrompt | MaskPrompt
+#: Has a batch's masks made: rows, frame, mask logits (n, 1, h, w) and predicted IoUs (n, 1).
+_Sized = Callable[[list[int], int, torch.Tensor, torch.Tensor], Future[list[CarriedMask]]]
 
 
 @dataclass(slots=True)
@@ -77,15 +81,6 @@ class Propagation:
 
     def covers(self, frame_index: int) -> bool:
         return self.span is None or frame_index in self.span
-
-
-def fill_holes(logits: torch.Tensor, area_max: int) -> torch.Tensor:
-    """The mask logits (1, 1, h, w) with what is not in the mask and no larger than `area_max` of their pixels just in
-    it, as Meta's predictor does on a CUDA device with its own kernel; pixels that touch at a corner are one hole."""
-    holes, count = label(logits[0, 0].le(0).cpu().numpy(), structure=np.ones((3, 3)))
-    small = np.bincount(holes.ravel(), minlength=count + 1) <= area_max
-    small[0] = False
-    return logits.where(~torch.from_numpy(small[holes]).to(logits.device), 0.1)
 
 
 class Segmenter:
@@ -142,10 +137,15 @@ class Segmenter:
         if encoder is None or encoder.frames is not frames:
             encoder = FrameEncoder(self, frames, self._feature_cache_bytes)
 
-        def advance(sweep: Sweep, pool: Executor | None) -> Iterator[None]:
-            yield from self._advance(sweep, pool, encoder, kept, round_index, begun.get(sweep.number), source_size)
+        with ThreadPoolExecutor(1, "masks") as sizing:
 
-        walk(forward, back, advance, self._lanes(), on_progress)
+            def sized(*of: Any) -> Future[list[CarriedMask]]:
+                return sizing.submit(masks_at, source_size, self._profile.fill_hole_area, *of)
+
+            def advance(sweep: Sweep, pool: Executor | None) -> Iterator[None]:
+                yield from self._advance(sweep, pool, encoder, kept, round_index, begun.get(sweep.number), sized)
+
+            walk(forward, back, advance, self._lanes(), on_progress)
         return [
             Propagation(
                 Carried(kept, round_index, row, count, lambda one: one.mask),
@@ -157,27 +157,31 @@ class Segmenter:
 
     def _advance(
         self, sweep: Sweep, pool: Executor | None, encoder: FrameEncoder, checkpoints: Checkpoints, round_index: int,
-        begun: Way | None, source_size: tuple[int, int],
+        begun: Way | None, sized: _Sized,
     ) -> Iterator[None]:  # fmt: skip
         """Carry the sweep's groups on from where they stand; masks and memories are handed over chunk by chunk."""
         frame_count = encoder.frame_count
         done, steps, masks = 0, len(sweep.order), list[CarriedMask]()
+        coming = deque[Future[list[CarriedMask]]]()
         if begun is not None:
             done = begun.done
             tracker_state.restore(sweep.groups, begun.state, self.device)
             yield from (None for _ in range(done))
         for frame_index, features in encoder.walk(sweep.order[done:], pool):
-            rest = (frame_index, features, frame_count, sweep.reverse, source_size)
+            rest = (frame_index, features, frame_count, sweep.reverse, sized)
             active = sweep.active(frame_index)
             if pool is None:
                 found = [self._step(group, *rest) for group in active]
             else:
                 found = [step.result() for step in [pool.submit(self._step, group, *rest) for group in active]]
-            masks += (mask for group_masks in found for mask in group_masks)
+            coming += (future for future in found if future is not None)
             done += 1
             if done == steps:
                 sweep.end()
-            if done == steps or done % checkpoints.chunk_frames == 0:
+            is_whole = done == steps or done % checkpoints.chunk_frames == 0
+            while len(coming) > (0 if is_whole else _MASKS_BEHIND):
+                masks += coming.popleft().result()
+            if is_whole:
                 state = tracker_state.saved(sweep.groups) if checkpoints.resumable else b""
                 checkpoints.commit(round_index, sweep.number, Way(steps, done, state), masks)
                 masks = []
@@ -236,15 +240,13 @@ class Segmenter:
         return pixels.to(self.device)
 
     def _step(
-        self, group: Group, frame_index: int, features: Features, frame_count: int, reverse: bool,
-        source_size: tuple[int, int],
-    ) -> list[CarriedMask]:  # fmt: skip
-        """Track the group's rows on one frame; their masks. In a thread of its own."""
+        self, group: Group, frame_index: int, features: Features, frame_count: int, reverse: bool, sized: _Sized
+    ) -> Future[list[CarriedMask]] | None:
+        """Track the group's rows on one frame; their masks are on their way, None where the frame wants none. In a
+        thread of its own."""
         with torch.inference_mode(), self.autocast():
             low_res, ious = self._track(group, frame_index, features, frame_count, reverse)
-            if frame_index not in group.span:
-                return []
-            return self._masks(group.rows, frame_index, low_res.float(), ious.float(), source_size)
+        return sized(group.rows, frame_index, low_res, ious) if frame_index in group.span else None
 
     def _track(
         self, group: Group, frame_index: int, features: Features, frame_count: int, reverse: bool
@@ -288,21 +290,6 @@ class Segmenter:
         if not reverse and frame_index - group.frame_index < self._reach:
             is_near = frame_index - group.frame_index < self._near
             group.ahead[frame_index] = memory if is_near else _pointer_of(memory)
-
-    def _masks(
-        self, rows: list[int], frame_index: int, low_res: torch.Tensor, ious: torch.Tensor, source_size: tuple[int, int]
-    ) -> list[CarriedMask]:
-        """Where a row sees something: its mask at source resolution, of one row after the other."""
-        width, height = source_size
-        best, found = ious.amax(-1).clamp(0, 1).tolist(), []
-        for position, row in enumerate(rows):
-            logits = low_res[position : position + 1]
-            # Where nothing is in the mask, all of the picture would be searched for holes.
-            if self._profile.fill_hole_area and bool((logits > 0).any()):
-                logits = fill_holes(logits, self._profile.fill_hole_area)
-            if (mask := mask_at(logits[0, 0], height, width)) is not None:
-                found.append(CarriedMask(row, frame_index, mask, best[position]))
-        return found
 
     def encode(self, pixels: NDArray[np.uint8]) -> list[Features]:
         """Features of each of the frames (n, size, size, 3)."""

@@ -3,10 +3,46 @@
 What `torch.nn.functional.interpolate(..., mode="bilinear", align_corners=False)` gives, of which most is background.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
+from scipy.ndimage import label
 
 from backend.domain.annotation import Mask
 from backend.domain.masks import encode_mask
+from backend.ports.pipeline import CarriedMask
+
+
+@torch.inference_mode()
+def masks_at(
+    source_size: tuple[int, int], fill_hole_area: int, rows: Sequence[int], frame_index: int, low_res: torch.Tensor,
+    ious: torch.Tensor,
+) -> list[CarriedMask]:  # fmt: skip
+    """Where a row sees something on that frame: its mask at (width, height), of one row after the other.
+
+    `low_res`: mask logits (rows, 1, h, w); `ious`: what the model takes them to be worth, (rows, 1). In full precision
+    whatever theirs: what is half a pixel off at the model's size is many at the video's.
+    """
+    width, height = source_size
+    best, found = ious.float().amax(-1).clamp(0, 1).tolist(), []
+    for position, row in enumerate(rows):
+        logits = low_res[position : position + 1].float()
+        # Where nothing is in the mask, all of the picture would be searched for holes.
+        if fill_hole_area and bool((logits > 0).any()):
+            logits = fill_holes(logits, fill_hole_area)
+        if (mask := mask_at(logits[0, 0], height, width)) is not None:
+            found.append(CarriedMask(row, frame_index, mask, best[position]))
+    return found
+
+
+def fill_holes(logits: torch.Tensor, area_max: int) -> torch.Tensor:
+    """The mask logits (1, 1, h, w) with what is not in the mask and no larger than `area_max` of their pixels just in
+    it, as Meta's predictor does on a CUDA device with its own kernel; pixels that touch at a corner are one hole."""
+    holes, count = label(logits[0, 0].le(0).cpu().numpy(), structure=np.ones((3, 3)))
+    small = np.bincount(holes.ravel(), minlength=count + 1) <= area_max
+    small[0] = False
+    return logits.where(~torch.from_numpy(small[holes]).to(logits.device), 0.1)
 
 
 def mask_at(logits: torch.Tensor, height: int, width: int) -> Mask | None:

@@ -19,7 +19,8 @@ from workers.pipeline.carrying import Carrying, spans_between
 from workers.pipeline.frame_store import FrameStore
 from workers.pipeline.group import Detection, propagate_group
 from workers.pipeline.linking import LinkedTrack, link
-from workers.pipeline.segmenter import BoxPrompt, MaskPrompt, Propagation, Segmenter, fill_holes
+from workers.pipeline.segmenter import BoxPrompt, MaskPrompt, Propagation, Segmenter
+from workers.pipeline.sizing import fill_holes
 from workers.shapeworld.world.queries import Kind
 
 pytestmark = pytest.mark.slow

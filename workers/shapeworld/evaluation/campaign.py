@@ -4,7 +4,7 @@ with.
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from enum import StrEnum
 from itertools import repeat
@@ -17,7 +17,7 @@ from backend.profiles import ModelProfile
 from backend.settings import PipelineSettings
 from workers.pipeline.omni import OmniPipeline, load_pipeline
 from workers.shapeworld.evaluation.score import score
-from workers.shapeworld.evaluation.scores import Case, ClipScore, Part, level_of
+from workers.shapeworld.evaluation.scores import Case, ClipScore, Part
 from workers.shapeworld.world.levels import LEVELS
 from workers.shapeworld.world.queries import Kind
 from workers.shapeworld.world.splits import SEEDS, Split
@@ -62,16 +62,20 @@ def _named(members: type[_Member], names: list[str] | None) -> tuple[_Member, ..
         raise BadInput(f"{error}; there are: {', '.join(members)}") from error
 
 
-def level(name: str | None) -> str | None:
-    """Raises `BadInput` unless it is a level's name, or none."""
-    if name is not None and name not in LEVELS:
-        raise BadInput(f"there is no level {name!r}; there are: {', '.join(LEVELS)}")
-    return name
+def levels(names: list[str] | None) -> tuple[str, ...]:
+    """All, if none are given. Raises `BadInput` for a name that is none."""
+    for name in names or ():
+        if name not in LEVELS:
+            raise BadInput(f"there is no level {name!r}; there are: {', '.join(LEVELS)}")
+    return tuple(names or LEVELS)
 
 
-def cases(seeds: Iterable[int], kinds: Iterable[Kind] = tuple(Kind), level: str | None = None) -> list[Case]:
-    """One clip of every kind for each seed; its level goes round with the seed unless one is given."""
-    return [Case(seed, kind, level or level_of(seed).name) for seed in seeds for kind in kinds]
+def cases(
+    seeds: Iterable[int], kinds: Iterable[Kind] = tuple(Kind), levels: Sequence[str] = tuple(LEVELS)
+) -> list[Case]:
+    """One clip of every kind for each seed; its level goes round with the seed, so that as many seeds in a row as there
+    are levels have one clip of each."""
+    return [Case(seed, kind, levels[seed % len(levels)]) for seed in seeds for kind in kinds]
 
 
 class Ledger:

@@ -7,15 +7,8 @@ from typing import Any
 
 from backend.domain.confidence import BoxEvidence, FrameEvidence, TrackEvidence
 from workers.evaluation.alike import Prompted
-from workers.shapeworld.world.levels import EASY, HARD, LEVELS, MEDIUM, Level
+from workers.shapeworld.world.levels import LEVELS, Level
 from workers.shapeworld.world.queries import Kind
-
-_CYCLE = (EASY, MEDIUM, HARD)
-
-
-def level_of(seed: int) -> Level:
-    """Levels go round with the seed, so that any three seeds in a row have one clip of each."""
-    return _CYCLE[seed % len(_CYCLE)]
 
 
 class Part(StrEnum):

@@ -52,17 +52,18 @@ def _of(clip: ClipScore) -> ItemScore:
 
 
 def suite_of(text: str, role: Role, jobs: int = 1, ledgers: Path | None = None) -> Suite:
-    """The suite that a command names: `shapeworld:SPLIT[:A:B[:KIND,…]]`, or a folder in the layout of MeViS.
+    """The suite that a command names: `shapeworld:SPLIT[:A:B[:KIND,…[:LEVEL,…]]]`, or a folder in the layout of MeViS.
 
     Raises `BadInput`.
     """
     if text.startswith(_PREFIX):
         split, *rest = text.removeprefix(_PREFIX).split(":")
-        if len(rest) not in (0, 2, 3):
+        if len(rest) not in (0, 2, 3, 4):
             raise BadInput(f"{text!r} is no suite; write shapeworld:SPLIT, or shapeworld:SPLIT:A:B for some seeds")
         seeds = campaign.seeds(":".join(rest[:2]) or None, split)
-        kinds = campaign.kinds(rest[2].split(",") if len(rest) == 3 else None)
-        return ProvingGround(text, role, tuple(campaign.cases(seeds, kinds)), jobs, ledgers)
+        kinds = campaign.kinds(rest[2].split(",") if len(rest) > 2 else None)
+        levels = campaign.levels(rest[3].split(",") if len(rest) > 3 else None)
+        return ProvingGround(text, role, tuple(campaign.cases(seeds, kinds, levels)), jobs, ledgers)
     return folder_suite(Path(text), role)
 
 
