@@ -3,7 +3,8 @@
 R_K, R_K + R_A, R_K + R_G and all three teach System 1 from one base, which is weak on one kind of instruction
 (`workers/rehearsal/weak.py`), for as many steps on the same clips; each is then measured as the gate measures: the
 whole pipeline on whole videos that nobody learned from. R_format is in all four. Prints a table beside the paper's
-figures (appendix C, Table 1), then one JSON line. What the folder holds already is not done again.
+figures (appendix C, Table 1), then one JSON line. What the folder holds already is not done again, so two processes may
+share the work: one with `--arm R_K --arm "R_K + R_A"`, one with the other two, then one without, which has the table.
 """
 
 import argparse
@@ -129,6 +130,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--clips", type=int, default=60, help="to learn from")
     parser.add_argument("--held-out", type=int, default=48)
+    parser.add_argument("--arm", action="append", choices=ARMS, help="only these, and no table")
     asked = parser.parse_args()
     profile = load_profile("shapeworld")
     torch.set_num_threads(profile.cpu_threads or 1)
@@ -141,10 +143,13 @@ def main() -> None:
     weak, kept = Model("base", base, PipelineSettings()), asked.out / "base.json"
     beside = None if kept.exists() else weak
     found = {"base": scores(weak, suite, kept)}
-    for arm, (boxes, masks, _) in ARMS.items():
+    for arm in asked.arm or ARMS:
+        boxes, masks, _ = ARMS[arm]
         name = arm.replace(" ", "").lower()
         made = learned(base, asked.out / name, boxes, masks, asked.steps, asked.clips, asked.kind, downstream)
         found[arm] = scores(Model(name, made, PipelineSettings()), suite, asked.out / f"{name}.json", beside)
+    if asked.arm:
+        return
     over_base, over_keyframes = compared(found, "base"), compared(found, "R_K")
     print(f"{'':<16}{'J&F (95%)':<26}{'over the base':<28}{'over R_K':<28}paper")
     for model in found:
