@@ -19,7 +19,7 @@ from workers.shapeworld.training.items import TrainingScenes
 from workers.shapeworld.world.levels import EASY
 from workers.shapeworld.world.queries import Kind
 
-WEIGHTS = RewardSettings(boxes=0, masks=0)
+WEIGHTS = RewardSettings(boxes=0, masks=0, aid=0)
 SETTINGS = TrainingSettings(
     steps=2, prompts_per_step=2, group_size=4, micro_batch=4, learning_rate=2e-4, beta=0.04, temperature=1.5,
     frames_min=16, max_new_tokens=90, loaders=0, save_every_steps=1, evaluate_every_steps=2, held_out_items=1,

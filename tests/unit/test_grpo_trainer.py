@@ -1,6 +1,7 @@
 """The trainer against what it must be: a direct forward pass, a plain loop, and what may never be written."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from backend.domain.errors import Misconfigured
+from backend.domain.runs import Mode
 from tests.factories import plain_grpo
 from tests.factories.plain_grpo import Rollout
 from tests.factories.small_training import SETTINGS, FewThings, judge, profile
@@ -24,13 +26,16 @@ TRAINING = SETTINGS.model_copy(update={"temperature": TEMPERATURE, "micro_batch"
 
 @pytest.fixture(scope="module")
 def samples() -> list[Sample]:
-    """One with sound and one without, with prompts of different length."""
+    """One with sound, one without, and one of a single image with sound, with prompts of different length."""
     preparer = Preparer(profile().system1, frames_min=12, frames_max=16, keyframes=4, seed=0)
     drawn = [preparer.draw(FewThings(), draw) for draw in range(6)]
     heard = next(sample for sample in drawn if "input_features" in sample.media)
     silent = next(sample for sample in drawn if "input_features" not in sample.media)
-    assert len(heard.prompt_ids) != len(silent.prompt_ids)
-    return [heard, silent]
+    asked = next(item for item in map(FewThings().draw, range(6)) if item.mode is Mode.AVS)
+    pictured = preparer.prepare(replace(asked, mode=Mode.AID), draw=len(drawn))
+    assert "pixel_values_videos" not in pictured.media
+    assert len({len(sample.prompt_ids) for sample in (heard, silent, pictured)}) == 3
+    return [heard, silent, pictured]
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +164,7 @@ def test_a_draw_writes_the_same_whoever_is_sampled_beside_it(
     ]
     trainer._rows = [samples[1]] * TRAINING.group_size
     alone, _ = trainer._generate_single_turn([], None, {}, TRAINING.group_size)
-    assert alone == together[TRAINING.group_size :]
+    assert alone == together[TRAINING.group_size : 2 * TRAINING.group_size]
     assert len({tuple(row) for row in alone}) > 1
 
 

@@ -48,6 +48,8 @@ def says(*starts: float, description: str = "red circle") -> str:
     return f"<think>so</think><answer>{' '.join(items)}</answer>"
 
 
+#: As of a single image, where no time is asked for.
+DESCRIBES = '<think>so</think><answer>{"description": "red circle"}</answer>'
 NONE = "<think>nothing like it</think><answer></answer>"
 
 
@@ -136,20 +138,24 @@ def test_in_mode_aid_boxes_alone_are_paid_beside_the_form() -> None:
     """The paper's RefAID: no keyframes to choose, and SAM2 isn't asked."""
     finds, weights = Finds(), RewardSettings(aid=0.5, boxes=3, absent=2)
     one = sample(mode=Mode.AID)
-    right, wrong, garbled = Judge(finds, weights, 4).judge(one, [says(0), says(0, description="blue"), "nonsense"])
+    right, wrong, garbled = Judge(finds, weights, 4).judge(one, [DESCRIBES, says(0, description="blue"), "nonsense"])
     assert [segment for _, segment in finds.asked] == [False]
     assert right.reward.weighted(weights) == {
         "format": 1, "keyframes": 0, "boxes": None, "masks": None, "absent": 0, "aid": 0.5,
     }  # fmt: skip
     assert (wrong.reward.total(weights), garbled.reward.total(weights)) == (1, 0)
+    assert right.right
+    [of_a_clip] = Judge(finds, weights, 4).judge(sample(), [DESCRIBES])
+    assert of_a_clip.reward.format == 0, "of a clip a moment is asked for"
+    finds.asked.clear()
     [none] = Judge(finds, weights, 4).judge(sample(mode=Mode.AID, has_target=False), [NONE])
     assert none.reward.total(weights) == 2
     # Where it earns nothing, and where only J&F is wanted, nobody is asked.
     for judge in (Judge(finds, RewardSettings(aid=0), 4), Judge(finds, weights, 4, masks=True)):
         finds.asked.clear()
-        [unasked] = judge.judge(one, [says(0)])
+        [unasked] = judge.judge(one, [DESCRIBES])
         assert (finds.asked, unasked.answered, unasked.similarity) == ([], True, None)
-    [blind] = Judge(Finds(away=True), weights, 4).judge(one, [says(0)])
+    [blind] = Judge(Finds(away=True), weights, 4).judge(one, [DESCRIBES])
     assert (blind.answered, blind.reward.aid) == (False, None)
 
 

@@ -16,7 +16,7 @@ from workers.learning.downstream import Follows, Found, Keyframe
 from workers.learning.items import Truth
 from workers.learning.rewards import Reward, absent_reward, box_reward, format_reward, keyframe_reward, mask_reward
 from workers.learning.samples import Sample
-from workers.pipeline.parsing import parse_system1, read_system1
+from workers.pipeline.parsing import parse_system1, parse_system1_of_image, read_system1
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,11 @@ class Judge:
         return [self._one(sample, *row) for row in zip(completions, chosen, became, strict=True)]
 
     def _chosen(self, sample: Sample, completion: str) -> list[Keyframe]:
-        answer = parse_system1(completion, sample.sampling.nominal_duration_s, self._keyframes)
+        seconds = sample.sampling.nominal_duration_s
+        if sample.mode is Mode.AID:
+            answer = parse_system1_of_image(completion, seconds)
+        else:
+            answer = parse_system1(completion, seconds, self._keyframes)
         by_position: dict[int, str] = {}
         for moment in answer.moments:
             by_position.setdefault(sample.sampling.frame_index_at(moment.start_s), moment.description)
@@ -67,7 +71,7 @@ class Judge:
 
     def _one(self, sample: Sample, completion: str, chosen: list[Keyframe], found: Found | None) -> Judged:
         seconds, truth = sample.sampling.nominal_duration_s, sample.truth
-        reading = read_system1(completion, seconds)
+        reading = read_system1(completion, seconds, timed=sample.mode is not Mode.AID)
         positions = [sample.sampling.frame_index_at(moment.start_s) for moment in reading.moments]
         # Masks are compared where the truth is known, counted through.
         known = {position: n for n, position in enumerate(sorted(truth.mask_known))}
@@ -77,7 +81,7 @@ class Judge:
             tracks = [{known[n]: mask for n, mask in track.items() if n in known} for track in found.tracks]
         if sample.has_target and sample.mode is Mode.AID:
             aid = None if found is None else self._boxes(truth, chosen, found)
-            worth = Reward(format_reward(completion, seconds), 0.0, None, None, aid=aid)
+            worth = Reward(format_reward(completion, seconds, timed=False), 0.0, None, None, aid=aid)
         elif sample.has_target:
             boxes = None if found is None else self._boxes(truth, chosen, found)
             masks = None if tracks is None else mask_reward(tracks, true, len(known))

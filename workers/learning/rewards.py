@@ -58,11 +58,12 @@ def absent_reward(completion: str, nominal_duration_s: float) -> float:
     return float(whole and read_system1(completion, nominal_duration_s).says_none)
 
 
-def format_reward(completion: str, nominal_duration_s: float) -> float:
-    """R_format: 1 if the whole completion is reasoning and answer with at least one moment within the clip, else 0."""
+def format_reward(completion: str, nominal_duration_s: float, *, timed: bool = True) -> float:
+    """R_format: 1 if the whole completion is reasoning and answer with at least one moment within the clip, else 0. Not
+    `timed`: it was shown one image, so a description is enough."""
     if _WHOLE.fullmatch(completion) is None:
         return 0.0
-    return float(bool(read_system1(completion, nominal_duration_s).moments))
+    return float(bool(read_system1(completion, nominal_duration_s, timed=timed).moments))
 
 
 def diversity_reward(frame_indices: Sequence[int], weights: RewardSettings) -> float:

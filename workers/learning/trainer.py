@@ -39,6 +39,11 @@ from workers.learning.sampling import choosers, media_token_ids
 TRL_VERSION = "1.16.0"
 #: Tensors that the towers take in the model's own precision; times and masks stay as they are.
 _SENSED = ("pixel_values", "pixel_values_videos", "input_features")
+#: What the vision tower looks at, by the model's name of what comes of it: its pixels, their grid, and who looks.
+_LOOKS = {
+    "image": ("pixel_values", "image_grid_thw", "get_image_features"),
+    "video": ("pixel_values_videos", "video_grid_thw", "get_video_features"),
+}
 
 
 def check_trl() -> None:
@@ -262,20 +267,23 @@ class OmniGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # its base is Any
         if self.is_fsdp_enabled or self.accelerator.distributed_type is DistributedType.DEEPSPEED:
             return self._placed(join_media(rows))
         unseen = {row.draw: row for row in rows if row.draw not in self._seen}
-        if unseen:
-            self._look(list(unseen.values()))
-        features = BaseModelOutputWithPooling(pooler_output=tuple(self._seen[row.draw] for row in rows))
-        media = self._placed(join_media(rows, without=("pixel_values_videos",)))
-        return media | {"mm_encoder_outputs": {"video": features}}
+        features = {}
+        for kind, (pixels, _, _) in _LOOKS.items():
+            self._look([row for row in unseen.values() if pixels in row.media], kind)
+            if seen := tuple(self._seen[row.draw] for row in rows if pixels in row.media):
+                features[kind] = BaseModelOutputWithPooling(pooler_output=seen)
+        media = self._placed(join_media(rows, without=[pixels for pixels, _, _ in _LOOKS.values()]))
+        return media | {"mm_encoder_outputs": features}
 
-    def _look(self, samples: Sequence[Sample]) -> None:
+    def _look(self, samples: Sequence[Sample], kind: str) -> None:
+        if not samples:
+            return
+        pixels, grid, look = _LOOKS[kind]
         model = self.accelerator.unwrap_model(self.model)
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         media = self._placed(join_media(samples))
         with torch.no_grad(), self.accelerator.autocast():
-            features = base.get_video_features(
-                media["pixel_values_videos"], media["video_grid_thw"], return_dict=True
-            ).pooler_output
+            features = getattr(base, look)(media[pixels], media[grid], return_dict=True).pooler_output
         self._seen |= {sample.draw: one for sample, one in zip(samples, features, strict=True)}
 
     def _placed(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
