@@ -45,7 +45,7 @@ class ScratchCheckpoints:
             self._database.execute("DELETE FROM masks WHERE round >= ?", (round_index,))
         return {}
 
-    def commit(self, round_index: int, number: int, way: Way, masks: Sequence[CarriedMask]) -> None:  # noqa: ARG002
+    def commit(self, round_index: int, number: int, way: Way, masks: Sequence[CarriedMask]) -> None:  # noqa: ARG002  (the port names it)
         rows = []
         for one in masks:
             mask, box = one.mask, one.mask.box_xyxy_px

@@ -20,7 +20,7 @@ from workers.pipeline import torchvision_cpu
 torchvision_cpu.install()
 
 from torchvision.transforms.v2 import functional as vision  # noqa: E402  (after it was made importable)
-from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize  # noqa: E402
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize  # noqa: E402  (after torchvision was made importable)
 
 #: Qwen2.5-Omni hears 16 kHz mono: 100 spectrum frames a second, of which the audio tower makes 25 tokens.
 SAMPLE_RATE_HZ = 16_000
