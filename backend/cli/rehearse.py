@@ -47,11 +47,11 @@ _REGRESSION, _LEVELS = "shapeworld:validation:200000:200020", "easy,medium"
 def rehearse(
     nights: Annotated[int, typer.Option(min=1, help="How many.")] = 3,
     kind: Annotated[str, typer.Option(help="The kind of instruction that the base is weak on.")] = "direction",
-    clips: Annotated[int, typer.Option(min=2, help="That come in each day.")] = 180,
+    clips: Annotated[int, typer.Option(min=2, help="That come in each day.")] = 200,
     others_every: Annotated[
         int, typer.Option(min=0, help="Each so manieth clip is of another kind, lest the others be forgotten; 0: none.")
-    ] = 3,
-    steps: Annotated[int, typer.Option(min=1, help="Of GRPO, each night.")] = 32,
+    ] = 6,
+    steps: Annotated[int, typer.Option(min=1, help="Of GRPO, each night.")] = 36,
     regression: Annotated[
         list[str] | None, typer.Option(help="Suites of the gate on which it must not be worse.")
     ] = None,

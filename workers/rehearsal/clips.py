@@ -18,7 +18,7 @@ SIDE_PX = 384
 _FIRST_SEED, _NIGHT = 1_950_000_000, 100_000
 _LEVELS = (EASY, MEDIUM)
 #: Longer scenes are left out, and those of more frames: a rehearsal is to be over sometime.
-_DURATION_MAX_S, _FRAMES_MAX = 6.0, 48
+_DURATION_MAX_S, _FRAMES_MAX = 6.0, 36
 #: With two, half of all guesses are right.
 _THINGS_MIN = 3
 

@@ -38,7 +38,7 @@ def _quality(axes: Axes, nights: Sequence[Mapping[str, Any]]) -> None:
         at, before, after, gain = night["night"], fresh["champion_jf"], fresh["candidate_jf"], fresh["difference"]
         color = BETTER if night["promoted"] else WORSE
         axes.plot([at - 0.12], [before], "o", color=NEITHER)
-        axes.annotate("champion", (at - 0.12, before), (-7, -4), textcoords="offset points", color=NEITHER, ha="right")
+        axes.annotate("champion", (at - 0.12, before), (0, -15), textcoords="offset points", color=NEITHER, ha="center")
         error = [[after - before - gain["low"]], [gain["high"] - (after - before)]]
         axes.errorbar([at + 0.12], [after], error, fmt="o", color=color, capsize=3)
         axes.annotate(
