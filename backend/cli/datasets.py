@@ -159,7 +159,7 @@ def import_set(
         float | None,
         typer.Option(min=0.01, help="Pictures a second; the layouts don't tell. Default: 6, of ref-avs 1."),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Of refcocog and ref-avs; default: train.")] = None,
+    split: Annotated[str | None, typer.Option(help="Of all but mevis; default: train.")] = None,
     name: Annotated[str | None, typer.Option(help="What to call the set; default: the folder's name.")] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -1,8 +1,8 @@
 """Public sets of referring segmentation in their own layouts, read clip by clip.
 
     mevis             meta_expressions.json, mask_dict.json, JPEGImages/<video>/<frame>.jpg
-    revos             the same, its expressions in meta_expressions_train_.json or meta_expressions_valid_.json, and its
-                      videos' folders beside the files or under JPEGImages/
+    revos             the same, the expressions of a split in meta_expressions_<split>_.json, and the videos' folders
+                      beside the files or under JPEGImages/
     ref-youtube-vos   <split>/JPEGImages/, <split>/Annotations/ (palette PNG), <split>/meta.json,
                       meta_expressions/<split>/meta_expressions.json
     refcocog          `refcocog`
@@ -44,23 +44,25 @@ class PublicLayout(StrEnum):
         return 1.0 if self is PublicLayout.REF_AVS else 6.0
 
 
-#: Of sets that have all their splits in one file this one is read.
+#: Of sets that have all their splits in one folder this one is read, lest anybody learn from a benchmark's test.
 _SPLIT = "train"
 
 
 def read_public(layout: PublicLayout, root: Path, split: str | None = None) -> Iterator[PublicClip]:
-    """The clips of a folder, in order of their names. `split`: of a set that has several in one file; default: train.
+    """The clips of a folder, in order of their names. `split`: of a set that has several in one folder; default: train.
 
     Raises `BadInput` where something isn't as the layout has it.
     """
-    if split is not None and layout not in (PublicLayout.REFCOCOG, PublicLayout.REF_AVS):
+    if split is not None and layout is PublicLayout.MEVIS:
         raise BadInput(f"{layout} has a folder for each split: name that of {split}", code="bad_layout")
     try:
         match layout:
-            case PublicLayout.MEVIS | PublicLayout.REVOS:
-                yield from _mevis(root, layout)
+            case PublicLayout.MEVIS:
+                yield from _mevis(root, "meta_expressions.json")
+            case PublicLayout.REVOS:
+                yield from _mevis(root, f"meta_expressions_{split or _SPLIT}_.json")
             case PublicLayout.REF_YOUTUBE_VOS:
-                yield from _ref_youtube_vos(root)
+                yield from _ref_youtube_vos(root, split or _SPLIT)
             case PublicLayout.REFCOCOG:
                 yield from read_refcocog(root, split or _SPLIT)
             case PublicLayout.REF_AVS:
@@ -71,11 +73,7 @@ def read_public(layout: PublicLayout, root: Path, split: str | None = None) -> I
         ) from error
 
 
-def _mevis(root: Path, layout: PublicLayout) -> Iterator[PublicClip]:
-    names = ["meta_expressions.json"]
-    if layout is PublicLayout.REVOS:
-        names = ["meta_expressions_train_.json", "meta_expressions_valid_.json", *names]
-    meta = next((name for name in names if (root / name).exists()), names[0])
+def _mevis(root: Path, meta: str) -> Iterator[PublicClip]:
     for video in sorted(read_mevis(root, meta), key=lambda one: one.name):
         pictures = _pictures(root, video)
         yield PublicClip(
@@ -98,13 +96,15 @@ def _pictures(root: Path, video: MevisVideo) -> tuple[Path, ...]:
     return tuple(folder / f"{name}.jpg" for name in video.frame_names)
 
 
-def _ref_youtube_vos(root: Path) -> Iterator[PublicClip]:
-    for meta in sorted(root.glob("meta_expressions/*/meta_expressions.json")):
-        split = root / meta.parent.name
-        videos = json.loads(meta.read_text())["videos"]
-        labels = json.loads((split / "meta.json").read_text())["videos"] if (split / "meta.json").exists() else {}
-        for name, video in sorted(videos.items()):
-            yield _painted_clip(split, name, video, labels.get(name, {}).get("objects", {}))
+def _ref_youtube_vos(root: Path, name: str) -> Iterator[PublicClip]:
+    split = root / name
+    if not (split / "Annotations").is_dir():
+        # The benchmark keeps the truth of its validation and test videos to itself.
+        raise BadInput(f"{root} has no masks of split {name!r} ({split / 'Annotations'})", code="bad_layout")
+    videos = json.loads((root / "meta_expressions" / name / "meta_expressions.json").read_text())["videos"]
+    labels = json.loads((split / "meta.json").read_text())["videos"] if (split / "meta.json").exists() else {}
+    for video_name, video in sorted(videos.items()):
+        yield _painted_clip(split, video_name, video, labels.get(video_name, {}).get("objects", {}))
 
 
 def _painted_clip(split: Path, name: str, video: Any, labels: Any) -> PublicClip:

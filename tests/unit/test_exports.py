@@ -1,7 +1,9 @@
 """Exports of a data set, each read back by a program that isn't ours: pycocotools, Pillow, Arrow, `datasets`, the Label
 Studio SDK, or the plain JSON and text that the layout's own tools read."""
 
+import base64
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -212,7 +214,10 @@ def test_youtube_vis(items: list[DatasetItem], media: Path, folder: Path) -> Non
     for place, annotation in enumerate((cups, lids)):
         for frame, rle, area in zip(KNOWN, annotation["segmentations"], annotation["areas"], strict=True):
             expected = truth(items[0], place, frame)
-            assert (0 if rle is None else coco_mask.area(rle)) == (area or 0) == expected.sum()
+            assert (rle is None) == (area is None) == (not expected.any())
+            if rle is not None:
+                assert (coco_mask.decode(rle) == expected).all()
+                assert area == expected.sum()
     assert all((folder / "JPEGImages" / name).exists() for name in told["videos"][0]["file_names"])
 
 
@@ -257,6 +262,11 @@ def test_label_studio(items: list[DatasetItem], media: Path, folder: Path) -> No
     assert sorted((region["value"]["bitmasklabels"][0], region["item_index"]) for region in masks) == [
         ("cup", 0), ("cup", 1), ("lid", 1),
     ]  # fmt: skip
+    for region in masks:
+        png = base64.b64decode(region["value"]["imageDataURL"].removeprefix("data:image/png;base64,"))
+        shown = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))
+        place = ["cup", "lid"].index(region["value"]["bitmasklabels"][0])
+        assert ((shown[..., 3] > 0) == truth(items[0], place, SEEN[region["item_index"]])).all()
     name = clip_name(items[0])
     assert tasks[0]["data"]["video"] == f"/data/local-files/?d=videos/{name}.mp4"
     assert (folder / f"videos/{name}.mp4").exists()

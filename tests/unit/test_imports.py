@@ -51,6 +51,30 @@ def test_ref_youtube_vos(tmp_path: Path) -> None:
         assert dog.boxes[place].x1 == 20
 
 
+def test_of_ref_youtube_vos_the_splits_without_public_masks_are_refused(tmp_path: Path) -> None:
+    """As it is given out, with a `valid` whose expressions name no object."""
+    root = public_sets.ref_youtube_vos(tmp_path)
+    valid = {"videos": {"abd": {"expressions": {"0": {"exp": "the left one"}}, "frames": list(NAMES)}}}
+    (root / "meta_expressions/valid").mkdir()
+    (root / "meta_expressions/valid/meta_expressions.json").write_text(json.dumps(valid))
+    (root / "valid/JPEGImages").mkdir(parents=True)
+    assert [clip.name for clip in read_public(PublicLayout.REF_YOUTUBE_VOS, root)] == ["abc"]
+    with pytest.raises(BadInput, match="has no masks of split 'valid'"):
+        list(read_public(PublicLayout.REF_YOUTUBE_VOS, root, "valid"))
+
+
+def test_of_revos_a_split_is_chosen(tmp_path: Path) -> None:
+    root = public_sets.mevis(tmp_path, 1, "meta_expressions_train_.json", ".")
+    told = json.loads((root / "meta_expressions_train_.json").read_text())
+    told["videos"]["clip0"]["expressions"] = {"0": told["videos"]["clip0"]["expressions"]["1"]}
+    (root / "meta_expressions_valid_.json").write_text(json.dumps(told))
+    for split, expressions in ((None, 2), ("train", 2), ("valid", 1)):
+        [clip] = read_public(PublicLayout.REVOS, root, split)
+        assert len(clip.expressions) == expressions
+    with pytest.raises(BadInput, match=r"meta_expressions_test_\.json"):
+        list(read_public(PublicLayout.REVOS, root, "test"))
+
+
 def test_refcocog_is_clips_of_one_picture(tmp_path: Path) -> None:
     root = public_sets.refcocog(tmp_path)
     one, other = read_public(PublicLayout.REFCOCOG, root)
