@@ -139,3 +139,19 @@ def test_of_a_long_clip_only_what_leads_to_the_sampled_frames_is_decoded(
         assert clip.sample(sample_uniformly(probe.frame_count, 24, 2.0), shrunk).shape[0] == 24
         clip.images([0, 7000])
     assert len(decoded) <= 26 * 50
+
+
+@pytest.mark.parametrize("room", [0, 2**20], ids=["too long", "short"])
+def test_who_wants_them_is_told_of_frames_as_they_are_stored(source: tuple[Path, VideoProbe], room: int) -> None:
+    path, probe = source
+    told = list[int]()
+    with Clip.open(path, probe, SIZE, None, room) as clip:
+
+        def stored(count: int) -> None:
+            told.append(count)
+            assert [number_of(frame) for frame in clip.small.read(count - 1, count)] == [count - 1]
+
+        clip.on_stored = stored
+        clip.sample(sample_uniformly(COUNT, 7, 2.0), shrunk)
+        fits = clip.small.complete
+    assert told == (list(range(1, COUNT + 1)) if fits else [])

@@ -103,6 +103,16 @@ def test_without_a_decoder_it_is_read_after_all_is_written() -> None:
         assert numbers(store, 1, 3) == [1, 2]
 
 
+def test_what_is_written_can_be_read_while_the_rest_is_still_coming() -> None:
+    decoder = Decoder()
+    with FrameStore(COUNT, SIZE, decode=decoder, max_bytes=room(COUNT + 8)) as store:
+        for frame_index in range(COUNT):
+            store.write(frame_index, picture(frame_index))
+            begin = max(0, frame_index - 3)
+            assert numbers(store, begin, frame_index + 1) == list(range(begin, frame_index + 1))
+    assert decoder.asked == []
+
+
 class Batches:
     """Notes which frames were encoded together."""
 
@@ -136,3 +146,28 @@ def test_frames_are_always_encoded_with_the_same_others(order: range, cache_byte
         (16, 17),
     }
     assert (len(model.seen) == len({i // 4 for i in order})) is (cache_bytes > 0 or len(order) == 1)
+
+
+def test_stored_frames_are_encoded_ahead_in_the_blocks_they_are_asked_for_in() -> None:
+    model = Batches()
+    with FrameStore(10, SIZE) as store:
+        encoder = FrameEncoder(model, store, 10**6)
+        begun = []
+        for frame_index in range(10):
+            store.write(frame_index, picture(frame_index))
+            encoder.encode_stored(frame_index + 1)
+            begun.append(len(model.seen))
+        assert begun == [0, 0, 0, 1, 1, 1, 1, 2, 2, 3]
+        assert [i for i, _ in encoder.walk(range(10), None)] == list(range(10))
+    assert model.seen == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+@pytest.mark.parametrize(("cache_bytes", "ahead"), [(40, 3), (39, 1)], ids=["just fits", "does not"])
+def test_nothing_is_encoded_ahead_that_could_not_be_kept(cache_bytes: int, ahead: int) -> None:
+    model = Batches()
+    with FrameStore(10, SIZE) as store:
+        encoder = FrameEncoder(model, store, cache_bytes)
+        for frame_index in range(10):
+            store.write(frame_index, picture(frame_index))
+        encoder.encode_stored(10)
+        assert len(model.seen) == ahead

@@ -36,6 +36,8 @@ class Clip:
         self.path, self.probe, self.small = path, probe, small
         #: What the segmenter made of boxes on it (`carrying.Known`).
         self.carried: dict[Any, Any] = {}
+        #: While it is decoded for all, told how many of its first frames `small` has by then.
+        self.on_stored: Callable[[int], None] = lambda _: None
         self._kept = OrderedDict[int, NDArray[Any]]()
         self._can_keep = _KEPT_BYTES // (probe.width * probe.height * 3)
         self._sampled: tuple[Sampling, NDArray[np.uint8]] | None = None
@@ -97,18 +99,20 @@ class Clip:
 
     def _all(self, on_progress: Callable[[float], None]) -> Iterator[tuple[int, NDArray[Any]]]:
         """One pass over the file, every frame to the store on the way."""
-        written = deque[Future[None]]()
+        written, stored = deque[Future[None]](), 0
         # Resizing takes as long as decoding, so it goes on beside it, a few frames behind.
         with ThreadPoolExecutor(1, "frames") as writer:
             for frame_index, image in iter_frames(self.path, self.probe):
                 written.append(writer.submit(self.small.write, frame_index, image))
                 if len(written) > _FRAMES_BEHIND:
                     written.popleft().result()
+                    self.on_stored(stored := stored + 1)
                 if frame_index % 32 == 0:
                     on_progress(frame_index / self.probe.frame_count)
                 yield frame_index, image
             for one in written:
                 one.result()
+                self.on_stored(stored := stored + 1)
 
     def need_all(self) -> None:
         """Make `small` readable where no one has decoded the clip yet and it can't be entered midway."""

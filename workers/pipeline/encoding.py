@@ -40,6 +40,8 @@ class FrameEncoder:
         self._lock = Lock()
         self._cache: OrderedDict[int, _Block] = OrderedDict()
         self._bytes = 0
+        #: Blocks that were encoded before they were asked for.
+        self._ahead = 0
         self._coming: dict[int, Future[_Block]] = {}
 
     @property
@@ -57,6 +59,20 @@ class FrameEncoder:
                 if pool is not None and order[-1] // self._size != block:
                     self._look_ahead(block + (1 if order.step > 0 else -1), pool)
             yield frame_index, features[frame_index - block * self._size]
+
+    def encode_stored(self, count: int) -> None:
+        """Encode what of the first `count` frames makes a block, before it is asked for; nothing of a clip that is too
+        long for all of its features to be kept."""
+        whole = count // self._size if count < self.frame_count else -(-count // self._size)
+        while self._ahead < whole and self._keeps_all():
+            self._take(self._ahead)
+            self._ahead += 1
+
+    def _keeps_all(self) -> bool:
+        """As far as can be told from what was encoded ahead so far."""
+        encoded = self._ahead * self._size
+        fits = self._bytes * self.frame_count <= self._cache_bytes * encoded
+        return self.frame_count <= _CACHE_FRAMES and (fits or not encoded)
 
     def _expect(self, order: range, position: int) -> None:
         """Have the frames decoded that come a window later."""

@@ -29,7 +29,7 @@ Decode = Callable[[range], Iterator[tuple[int, NDArray[Any]]]]
 class FrameStore:
     """(frame_count, size, size, 3) uint8 RGB on disk, read anywhere by any thread. Use as a context manager.
 
-    Without `decode` all frames must be given by `write` before any is read. With it they are decoded when they are
+    Without `decode` frames must be given by `write` before they are read. With it they are decoded when they are
     read, and those of at most `max_bytes` are kept; if all of them fit, they may be written as well.
     """
 
@@ -49,6 +49,8 @@ class FrameStore:
         self._slots = OrderedDict[int, int]()
         windows = min(room, frame_count - 1 + self.window_frames) // self.window_frames
         self._free = [] if decode is None else list(range(windows))
+        #: Frames from the first on that `write` stored.
+        self._written = 0
         self._coming: dict[int, Future[None]] = {}
         self._ahead = ThreadPoolExecutor(1, "premask-frames")
 
@@ -75,9 +77,10 @@ class FrameStore:
         self._file.close()
 
     def write(self, frame_index: int, image: NDArray[Any]) -> None:
-        """Store (H, W, 3) uint8, resized bicubically as Meta's own loader does. Only where all frames `fit`; the last
-        one makes all of them readable."""
+        """Store (H, W, 3) uint8, resized bicubically as Meta's own loader does. Only where all frames `fit`, and in
+        their order; those before it can be read from then on."""
         self._write(frame_index, image)
+        self._written = frame_index + 1
         if frame_index == self.frame_count - 1:
             with self._lock:
                 windows = -(-self.frame_count // self.window_frames)
@@ -89,12 +92,21 @@ class FrameStore:
 
     def read(self, begin: int, end: int) -> NDArray[Any]:
         """Frames begin..end - 1 as (end - begin, size, size, 3) uint8. Raises what decoding them raises."""
+        if end <= self._written:
+            return self._pixels(self._stored(begin, end))
         first, last = begin // self.window_frames, (end - 1) // self.window_frames
         parts = []
         for window in range(first, last + 1):
             start = window * self.window_frames
             parts.append(self._read(window, max(begin, start) - start, min(end, start + self.window_frames) - start))
-        return np.frombuffer(b"".join(parts), np.uint8).reshape(-1, self.size_px, self.size_px, 3)
+        return self._pixels(b"".join(parts))
+
+    def _stored(self, begin: int, end: int) -> bytes:
+        """What lies in the file from that place to that one."""
+        return os.pread(self._file.fileno(), (end - begin) * self._frame_bytes, begin * self._frame_bytes)
+
+    def _pixels(self, stored: bytes) -> NDArray[Any]:
+        return np.frombuffer(stored, np.uint8).reshape(-1, self.size_px, self.size_px, 3)
 
     def expect(self, frame_index: int) -> None:
         """That frame will be read soon: its window is decoded meanwhile."""
@@ -108,10 +120,8 @@ class FrameStore:
             with self._lock:
                 if window in self._slots:
                     self._slots.move_to_end(window)
-                    position = self._slots[window] * self.window_frames + begin
-                    return os.pread(
-                        self._file.fileno(), (end - begin) * self._frame_bytes, position * self._frame_bytes
-                    )
+                    position = self._slots[window] * self.window_frames
+                    return self._stored(position + begin, position + end)
                 coming, slot = self._coming.get(window), None
                 if coming is None and (slot := self._room()) is not None:
                     coming = self._announce(window)

@@ -111,6 +111,11 @@ class Segmenter:
         if self._encoder is None or self._encoder.frames is not frames:
             self._encoder = None if frames is None else FrameEncoder(self, frames, self._feature_cache_bytes)
 
+    def encode_stored(self, count: int) -> None:
+        """The first `count` of the frames that are kept are stored: encode them, where their features can be kept."""
+        if self._encoder is not None:
+            self._encoder.encode_stored(count)
+
     def propagate(
         self,
         frames: FrameStore,

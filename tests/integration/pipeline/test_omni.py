@@ -62,6 +62,22 @@ def test_the_same_run_gives_the_same_result(pipeline: OmniPipeline, make_sample:
     assert first.tracks == second.tracks
 
 
+def test_frames_are_encoded_once_and_while_the_clip_is_decoded(
+    pipeline: OmniPipeline, make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = make_sample(Kind.ATTRIBUTE, 2, seed=2000)
+    order = list[str | int]()
+    encode, choose = pipeline.segmenter.encode, pipeline.system1.choose
+    monkeypatch.setattr(pipeline.segmenter, "encode", lambda pixels: (order.append(len(pixels)), encode(pixels))[1])
+    monkeypatch.setattr(
+        pipeline.system1, "choose", lambda *args, **options: (order.append("chooses"), choose(*args, **options))[1]
+    )
+    result = pipeline.annotate(sample.path, sample.instruction, Mode.VOS)
+    assert result.status is RunStatus.SUCCEEDED
+    *encoded, last = order
+    assert (sum(encoded), last) == (sample.frame_count, "chooses")
+
+
 def test_what_is_heard_decides_what_is_found(pipeline: OmniPipeline, tmp_path: Path) -> None:
     """The same pictures with another sound lead to another thing: a deaf model would be right half the time."""
     right = 0
