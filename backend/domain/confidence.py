@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, fields
 
 #: A share of 0 or 1 says no more than this.
 _CLIP = 1e-3
+#: What speaks neither for nor against; results from before something was noted have it.
+UNKNOWN = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,8 @@ class TrackEvidence:
     `named_lowest`: System 2's answers on the keyframes that name the track, the means of the same two; `seen`,
     `seen_low`: SAM2's estimate of its masks' IoU, mean and 10th percentile over the frames on which it is visible;
     `agreed`: the IoU of the masks that neighbouring keyframes lead to, on those keyframes that both were carried to,
-    0.5 where one alone names the track; `supported`: of the keyframes that show the track, the share that names it.
+    0.5 where one alone names the track; `supported`: of the keyframes that show the track, the share that names it;
+    `present`: how likely SAM2 thinks that there is anything to see, the mean over the same frames.
     """
 
     said: float
@@ -32,6 +35,7 @@ class TrackEvidence:
     seen_low: float
     agreed: float
     supported: float
+    present: float = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,8 @@ class BoxEvidence:
 
     `said`, `said_lowest`, `named`, `named_lowest` as of a track, the latter two of this keyframe's answer; `seen`:
     SAM2's estimate of the box's mask on the keyframe; `filled`: the IoU of the box with that mask's own; `agreed`: the
-    greatest IoU of that mask with those to which boxes of other keyframes were carried there, 0.5 where none was.
+    greatest IoU of that mask with those to which boxes of other keyframes were carried there, 0.5 where none was;
+    `present`: how likely SAM2 thinks that there is anything to see on the keyframe.
     """
 
     said: float
@@ -50,6 +55,7 @@ class BoxEvidence:
     seen: float
     filled: float
     agreed: float
+    present: float = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +64,15 @@ class FrameEvidence:
 
     `track`: how likely the track is right; `seen`: SAM2's estimate of the mask's IoU; `near`: 1 / (1 + seconds to the
     nearest keyframe that names the track); `steady`: the lesser of its area and that of the mask on the frame before
-    over the greater, 0.5 where there is none on that frame.
+    over the greater, 0.5 where there is none on that frame; `present`: how likely SAM2 thinks that there is anything to
+    see.
     """
 
     track: float
     seen: float
     near: float
     steady: float
+    present: float = UNKNOWN
 
 
 Evidence = TrackEvidence | BoxEvidence | FrameEvidence

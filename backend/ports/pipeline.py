@@ -15,8 +15,17 @@ StageListener = Callable[[Stage, float], None]
 
 
 @dataclass(frozen=True, slots=True)
+class Estimate:
+    """What SAM2 makes of its own mask, both in 0..1: the mask's IoU with the thing, and how likely the thing is there
+    at all (the logistic of its object score)."""
+
+    predicted_iou: float
+    objectness: float
+
+
+@dataclass(frozen=True, slots=True)
 class CarriedMask:
-    """What the propagation of one detection shows on a frame: SAM2's mask, and its own estimate of the mask's IoU.
+    """What the propagation of one detection shows on a frame: SAM2's mask, and what SAM2 makes of it.
 
     `detection`: position among those that are carried in that round.
     """
@@ -24,7 +33,7 @@ class CarriedMask:
     detection: int
     frame_index: int
     mask: Mask
-    predicted_iou: float
+    estimate: Estimate
 
 
 @dataclass(frozen=True, slots=True)

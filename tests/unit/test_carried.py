@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.domain.annotation import Box, Mask
-from backend.ports.pipeline import CarriedMask, Way
+from backend.ports.pipeline import CarriedMask, Estimate, Way
 from workers.pipeline import scratch
 from workers.pipeline.carried import Carried, Stitched
 from workers.pipeline.linking import stretches
@@ -18,7 +18,7 @@ COUNT = 40
 
 def one(detection: int, frame_index: int) -> CarriedMask:
     mask = Mask(48, 64, f"rle{detection}:{frame_index}", 1 + frame_index, Box(0.5, 1.0, frame_index + 2.0, 3.0))
-    return CarriedMask(detection, frame_index, mask, 1 / (frame_index + 3))
+    return CarriedMask(detection, frame_index, mask, Estimate(1 / (frame_index + 3), 1 / (frame_index + 2)))
 
 
 def kept(frames: dict[int, list[int]]) -> ScratchCheckpoints:

@@ -7,6 +7,7 @@ import pytest
 
 from backend.domain.annotation import Box, Mask
 from backend.domain.masks import encode_mask
+from backend.ports.pipeline import Estimate
 from workers.pipeline.carrying import Carrying, Known, spans_between
 from workers.pipeline.linking import link
 from workers.pipeline.segmenter import BoxPrompt, Propagation
@@ -43,7 +44,7 @@ class Follows:
         for prompt, span in zip(prompts, spans, strict=True):
             x = int(prompt.box_xyxy_px.x1)
             masks = {i: mask_at(x) for i in span if i not in self.lost.get(x, ())}
-            found.append(Propagation(masks, dict.fromkeys(masks, 0.9), span))
+            found.append(Propagation(masks, dict.fromkeys(masks, Estimate(0.9, 1.0)), span))
         return found
 
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from backend.domain.annotation import Box, Mask
 from backend.domain.masks import encode_mask
+from backend.ports.pipeline import Estimate
 from workers.pipeline.linking import agreement, corroborated, link, support
 from workers.pipeline.segmenter import BoxPrompt, Propagation
 
@@ -17,7 +18,7 @@ def square_at(x: int) -> Mask:
 
 
 def seen_at(x: int, frames: range = range(FRAMES)) -> Propagation:
-    return Propagation({f: square_at(x) for f in frames}, dict.fromkeys(frames, 0.8))
+    return Propagation({f: square_at(x) for f in frames}, dict.fromkeys(frames, Estimate(0.8, 1.0)))
 
 
 def prompt(frame_index: int) -> BoxPrompt:

@@ -10,6 +10,7 @@ import pytest
 from backend.domain.annotation import Box, Mask, VideoProbe
 from backend.domain.frames import Sampling, sample_uniformly
 from backend.domain.masks import encode_mask
+from backend.ports.pipeline import Estimate
 from backend.settings import PipelineSettings, ReanchoringSettings
 from workers.pipeline.assembling import Found
 from workers.pipeline.decision import Decision, Looked
@@ -44,10 +45,11 @@ def found(seen: dict[int, float] | None = None, sides: dict[int, int] | None = N
     looked = tuple(Looked(frame_index, moment, (BOX,) * boxes) for frame_index, moment in moments.items())
     answer = System1Answer("", tuple(moments.values()), ())
     masks = {i: square((sides or {}).get(i, 20)) for i in range(COUNT)}
-    ious = {i: (seen or {}).get(i, 0.9) for i in range(COUNT)}
+    estimates = {i: Estimate((seen or {}).get(i, 0.9), 1.0) for i in range(COUNT)}
     members = tuple(range(2 * boxes))
     decision = Decision(System1Result("", 0.9, 0.9, answer), looked, (), {})
-    return Found(probe, decision, [LinkedTrack(members, masks, ious)], [Propagation(masks, ious)] * len(members), {})
+    carried = [Propagation(masks, estimates)] * len(members)
+    return Found(probe, decision, [LinkedTrack(members, masks, estimates)], carried, {})
 
 
 def test_a_sure_track_is_not_asked_about() -> None:

@@ -99,8 +99,8 @@ class Carrying:
 
 def _copied(propagation: Propagation) -> Propagation:
     """In memory: the masks of a run lie where they go when it ends."""
-    masks, ious = dict(propagation.masks.items()), dict(propagation.predicted_iou.items())
-    return Propagation(masks, ious, propagation.span)
+    masks, estimates = dict(propagation.masks.items()), dict(propagation.estimates.items())
+    return Propagation(masks, estimates, propagation.span)
 
 
 def spans_between(prompts: Sequence[BoxPrompt], frame_count: int) -> list[range]:

@@ -7,27 +7,29 @@ import numpy as np
 
 from backend.domain import masks as rle
 from backend.domain.annotation import VideoProbe
-from backend.domain.confidence import BoxEvidence, FrameEvidence, TrackEvidence
+from backend.domain.confidence import UNKNOWN, BoxEvidence, FrameEvidence, TrackEvidence
+from backend.ports.pipeline import Estimate
 from workers.pipeline.carried import ByFrame
 from workers.pipeline.decision import Decision
 from workers.pipeline.linking import LinkedTrack, support
 from workers.pipeline.segmenter import Propagation
 
-#: Where there is nothing to compare with, nothing speaks for or against it.
-_UNKNOWN = 0.5
+_NOT_SEEN = Estimate(0.0, 0.0)
 
 
 def of_track(track: LinkedTrack, decision: Decision, propagations: Sequence[Propagation]) -> TrackEvidence:
     """`propagations`: of the decision's prompts, in order."""
     boxes = [box for looked in decision.looked for box in looked.boxes]
     keyframes = [looked.frame_index for looked in decision.looked]
-    seen = np.array(list(track.predicted_iou.values()))
+    estimates = list(track.estimates.values())
+    seen = np.array([one.predicted_iou for one in estimates])
     named = [boxes[member] for member in track.members]
     return TrackEvidence(
         said=decision.chosen.confidence, said_lowest=decision.chosen.lowest,
         named=float(np.mean([box.score for box in named])), named_lowest=float(np.mean([box.lowest for box in named])),
         seen=float(seen.mean()), seen_low=float(np.percentile(seen, 10)),
         agreed=_agreed(track, decision, propagations), supported=support(track, decision.prompts, keyframes),
+        present=float(np.mean([one.objectness for one in estimates])),
     )  # fmt: skip
 
 
@@ -42,7 +44,7 @@ def _agreed(track: LinkedTrack, decision: Decision, propagations: Sequence[Propa
                 continue
             masks = [propagations[member].masks.get(frame_index) for member in (one, other)]
             found.append(0.0 if None in masks else rle.iou(*masks))  # type: ignore[arg-type]
-    return float(np.mean(found)) if found else _UNKNOWN
+    return float(np.mean(found)) if found else UNKNOWN
 
 
 def of_boxes(decision: Decision, propagations: Sequence[Propagation]) -> list[BoxEvidence]:
@@ -51,6 +53,7 @@ def of_boxes(decision: Decision, propagations: Sequence[Propagation]) -> list[Bo
     found = []
     for row, (prompt, box) in enumerate(zip(decision.prompts, boxes, strict=True)):
         mask = propagations[row].masks.get(prompt.frame_index)
+        estimate = propagations[row].estimates.get(prompt.frame_index, _NOT_SEEN)
         others = [
             other.masks.get(prompt.frame_index)
             for second, other in zip(decision.prompts, propagations, strict=True)
@@ -60,9 +63,9 @@ def of_boxes(decision: Decision, propagations: Sequence[Propagation]) -> list[Bo
         found.append(
             BoxEvidence(
                 said=chosen.confidence, said_lowest=chosen.lowest, named=box.score, named_lowest=box.lowest,
-                seen=propagations[row].predicted_iou.get(prompt.frame_index, 0.0),
+                seen=estimate.predicted_iou,
                 filled=0.0 if mask is None else box.box_xyxy_px.iou(mask.box_xyxy_px),
-                agreed=max(shared, default=_UNKNOWN),
+                agreed=max(shared, default=UNKNOWN), present=estimate.objectness,
             )
         )  # fmt: skip
     return found
@@ -74,12 +77,12 @@ def of_frames(
     """Of the track's mask on each frame where there is one, ascending. `keyframes`: those that name it."""
     times_s = np.array([probe.time_s(frame_index) for frame_index in keyframes])
     before: tuple[int, int] | None = None
-    for (frame_index, mask), seen in zip(track.masks.items(), track.predicted_iou.values(), strict=True):
+    for (frame_index, mask), estimate in zip(track.masks.items(), track.estimates.values(), strict=True):
         near = 1 / (1 + float(np.abs(times_s - probe.time_s(frame_index)).min()))
-        steady = _UNKNOWN
+        steady = UNKNOWN
         if before is not None and before[0] == frame_index - 1:
             steady = min(mask.area, before[1]) / max(mask.area, before[1])
-        yield frame_index, FrameEvidence(track_score, seen, near, steady)
+        yield frame_index, FrameEvidence(track_score, estimate.predicted_iou, near, steady, estimate.objectness)
         before = (frame_index, mask.area)
 
 

@@ -17,18 +17,19 @@ from scipy.optimize import linear_sum_assignment
 
 from backend.domain import masks as rle
 from backend.domain.annotation import Mask
+from backend.ports.pipeline import Estimate
 from workers.pipeline.carried import Stitched
 from workers.pipeline.segmenter import BoxPrompt, Propagation
 
 
 @dataclass(frozen=True, slots=True)
 class LinkedTrack:
-    """`members` index the detections. `masks` and `predicted_iou` by frame index, where the thing is visible; they lie
+    """`members` index the detections. `masks` and `estimates` by frame index, where the thing is visible; they lie
     where those of the members do."""
 
     members: tuple[int, ...]
     masks: Mapping[int, Mask]
-    predicted_iou: Mapping[int, float]
+    estimates: Mapping[int, Estimate]
 
 
 def agreement(left: Propagation, right: Propagation, frames: Sequence[int]) -> float:
@@ -91,8 +92,12 @@ def corroborated(
     floor = min(min_support, max(supports))
     kept = [track for track, share in zip(tracks, supports, strict=True) if share >= floor]
     if floor < min_support:
-        kept = [max(kept, key=lambda t: (len(t.members), float(np.mean(list(t.predicted_iou.values())))))]
+        kept = [max(kept, key=lambda track: (len(track.members), _mean_iou(track)))]
     return kept
+
+
+def _mean_iou(track: LinkedTrack) -> float:
+    return float(np.mean([one.predicted_iou for one in track.estimates.values()]))
 
 
 def stretches(keyframes: Sequence[int]) -> list[range]:
@@ -107,5 +112,5 @@ def _merge(members: list[int], prompts: Sequence[BoxPrompt], propagations: Seque
     return LinkedTrack(
         tuple(members),
         Stitched([(frames, propagations[m].masks) for frames, m in zip(nearest, members, strict=True)]),
-        Stitched([(frames, propagations[m].predicted_iou) for frames, m in zip(nearest, members, strict=True)]),
+        Stitched([(frames, propagations[m].estimates) for frames, m in zip(nearest, members, strict=True)]),
     )

@@ -8,11 +8,11 @@ from pathlib import Path
 from threading import Lock
 
 from backend.domain.annotation import Box, Mask
-from backend.ports.pipeline import CarriedMask, Way
+from backend.ports.pipeline import CarriedMask, Estimate, Way
 
 _TABLE = (
     "CREATE TABLE masks (round, detection, frame_index, height, width, counts, area, x1, y1, x2, y2, predicted_iou,"
-    " PRIMARY KEY (round, detection, frame_index)) WITHOUT ROWID"
+    " objectness, PRIMARY KEY (round, detection, frame_index)) WITHOUT ROWID"
 )
 _READ_AT_ONCE = 512
 
@@ -50,14 +50,15 @@ class ScratchCheckpoints:
         for one in masks:
             mask, box = one.mask, one.mask.box_xyxy_px
             place = (round_index, one.detection, one.frame_index, mask.height, mask.width, mask.counts, mask.area)
-            rows.append((*place, box.x1, box.y1, box.x2, box.y2, one.predicted_iou))
+            estimate = (one.estimate.predicted_iou, one.estimate.objectness)
+            rows.append((*place, box.x1, box.y1, box.x2, box.y2, *estimate))
         with self._lock:
-            self._database.executemany(f"INSERT INTO masks VALUES ({', '.join('?' * 12)})", rows)
+            self._database.executemany(f"INSERT INTO masks VALUES ({', '.join('?' * 13)})", rows)
 
     def masks(self, round_index: int, detection: int, frames: range) -> Iterator[CarriedMask]:
         query = (
-            "SELECT frame_index, height, width, counts, area, x1, y1, x2, y2, predicted_iou FROM masks WHERE round = ?"
-            " AND detection = ? AND frame_index >= ? AND frame_index < ? ORDER BY frame_index LIMIT ?"
+            "SELECT frame_index, height, width, counts, area, x1, y1, x2, y2, predicted_iou, objectness FROM masks"
+            " WHERE round = ? AND detection = ? AND frame_index >= ? AND frame_index < ? ORDER BY frame_index LIMIT ?"
         )
         begin = frames.start
         while begin < frames.stop:
@@ -65,9 +66,9 @@ class ScratchCheckpoints:
                 found = self._database.execute(
                     query, (round_index, detection, begin, frames.stop, _READ_AT_ONCE)
                 ).fetchall()
-            for frame_index, height, width, counts, area, *box, predicted_iou in found:
+            for frame_index, height, width, counts, area, *box, predicted_iou, objectness in found:
                 mask = Mask(height, width, counts, area, Box(*box))
-                yield CarriedMask(detection, frame_index, mask, predicted_iou)
+                yield CarriedMask(detection, frame_index, mask, Estimate(predicted_iou, objectness))
             begin = found[-1][0] + 1 if len(found) == _READ_AT_ONCE else frames.stop
 
     def counted(self, round_index: int, detection: int) -> int:

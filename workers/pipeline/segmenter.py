@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from backend.domain.annotation import Box, Mask
 from backend.domain.masks import decode_mask
-from backend.ports.pipeline import CarriedMask, Checkpoints, Way
+from backend.ports.pipeline import CarriedMask, Checkpoints, Estimate, Way
 from backend.profiles import SegmenterProfile
 from workers.pipeline import tracker_state
 from workers.pipeline.carried import Carried
@@ -66,17 +66,17 @@ class MaskPrompt:
 
 
 Prompt = BoxPrompt | MaskPrompt
-#: Has a batch's masks made: rows, frame, mask logits (n, 1, h, w) and predicted IoUs (n, 1).
-_Sized = Callable[[list[int], int, torch.Tensor, torch.Tensor], Future[list[CarriedMask]]]
+#: Has a batch's masks made: rows, frame, mask logits (n, 1, h, w), predicted IoUs (n, 1) and object scores (n, 1).
+_Sized = Callable[[list[int], int, torch.Tensor, torch.Tensor, torch.Tensor], Future[list[CarriedMask]]]
 
 
 @dataclass(slots=True)
 class Propagation:
-    """What one prompt became: a mask on each frame where SAM2 sees the thing, and SAM2's own estimate of its IoU there.
+    """What one prompt became: a mask on each frame where SAM2 sees the thing, and what SAM2 makes of it there.
     `span`: the frames that it was carried to, None for the whole clip."""
 
     masks: Mapping[int, Mask] = field(default_factory=dict)
-    predicted_iou: Mapping[int, float] = field(default_factory=dict)
+    estimates: Mapping[int, Estimate] = field(default_factory=dict)
     span: range | None = None
 
     def covers(self, frame_index: int) -> bool:
@@ -154,7 +154,7 @@ class Segmenter:
         return [
             Propagation(
                 Carried(kept, round_index, row, count, lambda one: one.mask),
-                Carried(kept, round_index, row, count, lambda one: one.predicted_iou),
+                Carried(kept, round_index, row, count, lambda one: one.estimate),
                 None if spans is None else spans[row],
             )
             for row in range(len(prompts))
@@ -250,13 +250,14 @@ class Segmenter:
         """Track the group's rows on one frame; their masks are on their way, None where the frame wants none. In a
         thread of its own."""
         with torch.inference_mode(), self.autocast():
-            low_res, ious = self._track(group, frame_index, features, frame_count, reverse)
-        return sized(group.rows, frame_index, low_res, ious) if frame_index in group.span else None
+            found = self._track(group, frame_index, features, frame_count, reverse)
+        return sized(group.rows, frame_index, *found) if frame_index in group.span else None
 
     def _track(
         self, group: Group, frame_index: int, features: Features, frame_count: int, reverse: bool
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mask logits (rows, 1, h, w) and predicted IoU (rows, 1); the group remembers what later frames read."""
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Mask logits (rows, 1, h, w), predicted IoU and object score (rows, 1 each); the group remembers what later
+        frames read."""
         rows, is_prompted = len(group.rows), frame_index == group.frame_index
         vision, positions, sizes = features
         vision = [f.expand(-1, rows, -1) for f in vision]
@@ -265,7 +266,7 @@ class Segmenter:
         if is_prompted and masks is None:
             labels = torch.tensor([BOX_CORNERS], dtype=torch.int32, device=self.device).expand(rows, 2)
             points = {"point_coords": group.boxes.view(rows, 2, 2), "point_labels": labels}
-        # track_step of the same class does just this, but drops the predicted IoU, which is our confidence.
+        # track_step of the same class does just this, but drops the predicted IoU, which speaks for the mask.
         current, heads, _, _ = self.model._track_step(
             frame_index, is_prompted, vision, positions, sizes, points, masks, _as_meta_keeps_it(group), frame_count,
             reverse, None,
@@ -280,7 +281,7 @@ class Segmenter:
             group, frame_index, reverse,
             {"obj_ptr": pointer.contiguous(), "maskmem_features": current["maskmem_features"].contiguous()},
         )  # fmt: skip
-        return low_res, ious
+        return low_res, ious, object_logits
 
     def _remember(self, group: Group, frame_index: int, reverse: bool, memory: Memory) -> None:
         """Keep what later frames read of this one, and forget what none will read any more."""

@@ -11,28 +11,30 @@ from scipy.ndimage import label
 
 from backend.domain.annotation import Mask
 from backend.domain.masks import encode_mask
-from backend.ports.pipeline import CarriedMask
+from backend.ports.pipeline import CarriedMask, Estimate
 
 
 @torch.inference_mode()
 def masks_at(
     source_size: tuple[int, int], fill_hole_area: int, rows: Sequence[int], frame_index: int, low_res: torch.Tensor,
-    ious: torch.Tensor,
+    ious: torch.Tensor, object_scores: torch.Tensor,
 ) -> list[CarriedMask]:  # fmt: skip
     """Where a row sees something on that frame: its mask at (width, height), of one row after the other.
 
-    `low_res`: mask logits (rows, 1, h, w); `ious`: what the model takes them to be worth, (rows, 1). In full precision
-    whatever theirs: what is half a pixel off at the model's size is many at the video's.
+    `low_res`: mask logits (rows, 1, h, w); `ious`: what the model takes them to be worth, (rows, 1); `object_scores`:
+    log-odds that the thing is there, (rows, 1). In full precision whatever theirs: what is half a pixel off at the
+    model's size is many at the video's.
     """
     width, height = source_size
-    best, found = ious.float().amax(-1).clamp(0, 1).tolist(), []
+    best, there = ious.float().amax(-1).clamp(0, 1).tolist(), object_scores.float()[:, 0].sigmoid().tolist()
+    found = []
     for position, row in enumerate(rows):
         logits = low_res[position : position + 1].float()
         # Where nothing is in the mask, all of the picture would be searched for holes.
         if fill_hole_area and bool((logits > 0).any()):
             logits = fill_holes(logits, fill_hole_area)
         if (mask := mask_at(logits[0, 0], height, width)) is not None:
-            found.append(CarriedMask(row, frame_index, mask, best[position]))
+            found.append(CarriedMask(row, frame_index, mask, Estimate(best[position], there[position])))
     return found
 
 

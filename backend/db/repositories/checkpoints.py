@@ -10,11 +10,10 @@ from sqlalchemy.orm import Session
 
 from backend.db.tables import CarriedMaskRow, RunCheckpoint, RunWay
 from backend.domain.annotation import Box, Mask
-from backend.ports.pipeline import CarriedMask, Way
+from backend.ports.pipeline import CarriedMask, Estimate, Way
 
-_COPY = (
-    "COPY carried_masks (run_id, round, detection, frame_index, counts, area, x1, y1, x2, y2, predicted_iou) FROM STDIN"
-)
+_MASK = ("counts", "area", "x1", "y1", "x2", "y2", "predicted_iou", "objectness")
+_COPY = f"COPY carried_masks (run_id, round, detection, frame_index, {', '.join(_MASK)}) FROM STDIN"
 
 
 def decision_of(session: Session, run_id: int) -> bytes | None:
@@ -74,7 +73,8 @@ def copy_masks(session: Session, run_id: int, round_index: int, masks: Sequence[
             mask, box = one.mask, one.mask.box_xyxy_px
             corners = (int(box.x1), int(box.y1), int(box.x2), int(box.y2))
             place = (run_id, round_index, one.detection, one.frame_index)
-            copy.write_row((*place, mask.counts, mask.area, *corners, one.predicted_iou))
+            estimate = (one.estimate.predicted_iou, one.estimate.objectness)
+            copy.write_row((*place, mask.counts, mask.area, *corners, *estimate))
 
 
 def masks_of(
@@ -82,7 +82,7 @@ def masks_of(
 ) -> list[CarriedMask]:
     """The first so many masks of the detection on those frames, in order. `size`: the video's (width, height)."""
     table, (width, height) = CarriedMaskRow, size
-    columns = (table.frame_index, table.counts, table.area, table.x1, table.y1, table.x2, table.y2, table.predicted_iou)
+    columns = (table.frame_index, *(getattr(table, name) for name in _MASK))
     rows = session.execute(
         select(*columns)
         .where(*_of(run_id, round_index, detection), table.frame_index >= frames.start, table.frame_index < frames.stop)
@@ -90,8 +90,8 @@ def masks_of(
         .limit(limit)
     )
     return [
-        CarriedMask(detection, frame_index, Mask(height, width, counts, area, Box(x1, y1, x2, y2)), predicted_iou)
-        for frame_index, counts, area, x1, y1, x2, y2, predicted_iou in rows
+        CarriedMask(detection, frame_index, Mask(height, width, counts, area, Box(*corners)), Estimate(iou, objectness))
+        for frame_index, counts, area, *corners, iou, objectness in rows
     ]
 
 

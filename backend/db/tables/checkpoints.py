@@ -49,3 +49,4 @@ class CarriedMaskRow(Base):
     x2: Mapped[int]
     y2: Mapped[int]
     predicted_iou: Mapped[float]
+    objectness: Mapped[float]

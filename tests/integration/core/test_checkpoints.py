@@ -14,7 +14,7 @@ from backend.db.repositories import runs as run_rows
 from backend.db.tables import CarriedMaskRow, RunCheckpoint, RunWay
 from backend.domain.annotation import Box, Mask
 from backend.domain.errors import FenceLost
-from backend.ports.pipeline import CarriedMask, Way
+from backend.ports.pipeline import CarriedMask, Estimate, Way
 from backend.services import results, runs
 from backend.services.runs import Claim
 from backend.settings import LabelStudioSettings
@@ -29,7 +29,7 @@ SIZE = (64, 48)
 
 def carried(detection: int, frame_index: int) -> CarriedMask:
     mask = Mask(48, 64, f"rle{detection}:{frame_index}", 16, Box(frame_index % 40, 1, frame_index % 40 + 8, 3))
-    return CarriedMask(detection, frame_index, mask, 1 / (frame_index + 3))
+    return CarriedMask(detection, frame_index, mask, Estimate(1 / (frame_index + 3), 1 / (frame_index + 2)))
 
 
 @pytest.fixture

@@ -53,8 +53,8 @@ def prompts_of(sample: Sample) -> list[BoxPrompt]:
 def carried(segmenter: Segmenter, clip: Clip, sample: Sample, checkpoints: Any = None) -> list[Any]:
     carrying = Carrying(segmenter, clip.small, SIZE, 0.5, checkpoints)
     tracks = carrying.add(prompts_of(sample))
-    propagations = [(list(p.masks.items()), list(p.predicted_iou.items())) for p in carrying.propagations]
-    return [propagations, [(t.members, list(t.masks.items()), list(t.predicted_iou.items())) for t in tracks]]
+    propagations = [(list(p.masks.items()), list(p.estimates.items())) for p in carrying.propagations]
+    return [propagations, [(t.members, list(t.masks.items()), list(t.estimates.items())) for t in tracks]]
 
 
 @pytest.mark.parametrize("lanes", [1, 3])

@@ -125,8 +125,10 @@ def test_one_pass_for_all_equals_a_pass_for_each(
         [alone] = segmenter.propagate(frames, [prompt], SIZE)
         same = pixels(propagation, frames.frame_count) == pixels(alone, frames.frame_count)
         assert same.mean() >= 0.9999
-        for frame_index in set(alone.predicted_iou) & set(propagation.predicted_iou):
-            assert propagation.predicted_iou[frame_index] == pytest.approx(alone.predicted_iou[frame_index], abs=1e-3)
+        for frame_index in set(alone.estimates) & set(propagation.estimates):
+            assert propagation.estimates[frame_index].predicted_iou == pytest.approx(
+                alone.estimates[frame_index].predicted_iou, abs=1e-3
+            )
 
 
 def test_a_group_of_rollouts_gets_what_each_rollout_gets_alone(
@@ -201,7 +203,7 @@ def test_a_true_box_is_followed_through_the_whole_clip(
 
     [propagation] = segmenter.propagate(frames, prompts[1:2], SIZE)
     assert region_j([propagation.masks], sample.target, frames.frame_count) > 0.85
-    assert all(0 <= value <= 1 for value in propagation.predicted_iou.values())
+    assert all(0 <= one.predicted_iou <= 1 and one.objectness > 0.5 for one in propagation.estimates.values())
 
 
 def test_masks_have_the_size_asked_for_and_no_prompt_is_no_work(segmenter: Segmenter, frames: FrameStore) -> None:
