@@ -167,6 +167,9 @@ class SegmenterProfile(_Part):
     #: Holes of at most so many pixels of SAM2's own mask (a quarter of its picture's side) are filled; Meta's default
     #: for video: 8. 0: none.
     fill_hole_area: int = Field(0, ge=0)
+    #: Backend of torch.compile for its parts, as "inductor", which wants a C++ compiler; None: none. Each new shape
+    #: costs a compilation of seconds to minutes, which pays where clips are many.
+    torch_compile: str | None = None
     #: How a person's clicks are put to it: as points, which Meta's models know; or as boxes around them, for a model
     #: that has only learned boxes (`workers/pipeline/clicks.py`).
     clicks_as: Literal["points", "boxes"] = "points"
@@ -252,6 +255,9 @@ class ModelProfile(_Part):
             del settings["confidence"]
         # What a run makes of a video has no clicks in it.
         del settings["segmenter"]["clicks_as"]
+        if settings["segmenter"]["torch_compile"] is None:
+            # As with servers, below.
+            del settings["segmenter"]["torch_compile"]
         for system in (settings["system1"], settings["system2"]):
             # Without a server there must be no trace of one: versions from before there were servers stay what they
             # are.

@@ -15,6 +15,9 @@ torchvision_cpu.install()
 from safetensors.torch import load_file  # noqa: E402  (after torchvision was made importable)
 from sam2.build_sam import HF_MODEL_ID_TO_FILENAMES, build_sam2_video_predictor  # noqa: E402  (as above)
 
+#: What Meta compiles in its predictor for video, but for the prompt encoder, which is called once a prompt.
+_COMPILED = ("image_encoder", "memory_attention", "memory_encoder", "sam_mask_decoder")
+
 
 class _SharedPositions(torch.nn.Module):
     """The positions of a feature map, the same memory for every picture of a batch; Meta's module copies them."""
@@ -46,7 +49,7 @@ def load_model(profile: SegmenterProfile, device: str) -> Any:
     """`build_model` with the profile's weights, from a safetensors file or as Meta publishes them on the hub.
 
     Raises `Misconfigured` if they are not where they are said to be, are none of Meta's on the hub, or not those of
-    this size; then it says which file and which tensor.
+    this size; then it says which file and which tensor. Or if they are to be compiled by a backend that isn't here.
     """
     file = profile.weights.path if profile.weights.source == "path" else _from_hub(profile.weights)
     model = build_model(profile, device)
@@ -54,7 +57,19 @@ def load_model(profile: SegmenterProfile, device: str) -> Any:
     found = {name: weight_files.Found(tuple(tensor.shape), file) for name, tensor in weights.items()}
     weight_files.require(weight_files.shapes(model), found, file)
     model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    if profile.torch_compile is not None:
+        _compile(model, profile.torch_compile)
     return model
+
+
+def _compile(model: Any, backend: str) -> None:
+    """Have what does the work compiled, each part whole, when it is called first; so the state dict's names stay."""
+    if backend not in torch.compiler.list_backends(exclude_tags=()):
+        known = ", ".join(torch.compiler.list_backends())
+        raise Misconfigured(f"the segmenter's torch_compile = {backend!r} is no backend that torch has here: {known}")
+    for name in _COMPILED:
+        part = getattr(model, name)
+        part.forward = torch.compile(part.forward, backend=backend, fullgraph=True)
 
 
 def _read(file: Path) -> dict[str, torch.Tensor]:
