@@ -19,6 +19,7 @@ from backend.domain.frames import Sampling
 from integrations.media.decode import iter_frames, read_audio, read_frames
 from integrations.media.seeking import can_be_entered
 from workers.pipeline.frame_store import FrameStore
+from workers.pipeline.midway import Midway
 
 #: Room for the segmenter's frames on disk; 1,300 of 1024 px, 28,000 of 224 px.
 SCRATCH_BYTES = 4 * 2**30
@@ -32,8 +33,8 @@ class Clip:
     """Use as a context manager. `small`: its frames at the segmenter's size. What it gave once it gives again without
     decoding: several instructions on one clip ask for the same."""
 
-    def __init__(self, path: Path, probe: VideoProbe, small: FrameStore) -> None:
-        self.path, self.probe, self.small = path, probe, small
+    def __init__(self, path: Path, probe: VideoProbe, small: FrameStore, midway: Midway | None) -> None:
+        self.path, self.probe, self.small, self._midway = path, probe, small, midway
         #: What the segmenter made of boxes on it (`carrying.Known`).
         self.carried: dict[Any, Any] = {}
         #: While it is decoded for all, told how many of its first frames `small` has by then.
@@ -46,18 +47,24 @@ class Clip:
     @classmethod
     def open(cls, path: Path, probe: VideoProbe, size_px: int, scratch_dir: Path | None, scratch_bytes: int) -> "Clip":
         """Raises `UnreadableVideo`."""
-
-        def decode(frames: range) -> Iterator[tuple[int, NDArray[Any]]]:
-            return read_frames(path, probe, frames)
-
-        midway = decode if can_be_entered(path) else None
-        return cls(path, probe, FrameStore(probe.frame_count, size_px, scratch_dir, midway, scratch_bytes))
+        midway = None
+        # What fits is written once, while it is decoded for all.
+        if can_be_entered(path) or probe.frame_count * size_px**2 * 3 > scratch_bytes:
+            midway = Midway(path, probe, scratch_dir)
+        return cls(path, probe, FrameStore(probe.frame_count, size_px, scratch_dir, midway, scratch_bytes), midway)
 
     def __enter__(self) -> "Clip":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.small.__exit__()
+        if self._midway is not None:
+            self._midway.close()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What whoever runs it should know of how it is read."""
+        return [] if self._midway is None or self._midway.warning is None else [self._midway.warning]
 
     def sample(
         self, sampling: Sampling, shown: Callable[[NDArray[Any]], NDArray[np.uint8]],
@@ -115,7 +122,9 @@ class Clip:
                 self.on_stored(stored := stored + 1)
 
     def need_all(self) -> None:
-        """Make `small` readable where no one has decoded the clip yet and it can't be entered midway."""
+        """Make `small` readable where no one has decoded the clip yet."""
+        if self._midway is not None and not self.small.complete:
+            self._midway.prepare()
         if not self.small.readable:
             for _ in self._all(lambda _: None):
                 pass

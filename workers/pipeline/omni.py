@@ -100,6 +100,7 @@ class OmniPipeline:
         """Boxes to tracks, with second looks where they are wanted."""
         with asked.progress.stage(Stage.SEGMENT):
             asked.clip.need_all()
+        asked.progress.warnings += asked.clip.warnings
         carrying = self._carrying(asked, 0)
         found = self._carried(asked, carrying, decision, decision.prompts)
         if self._settings.feedback.rounds:
