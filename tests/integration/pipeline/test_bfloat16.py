@@ -156,4 +156,4 @@ def test_the_whole_pipeline_finds_the_target(make_sample: Callable[..., Sample],
     found = pipeline.annotate(sample.path, sample.instruction, Mode(sample.mode))
     assert found.status is RunStatus.SUCCEEDED
     assert region_j([track.masks for track in found.tracks], sample.target, sample.frame_count) > 0.85
-    assert all(0 <= track.score <= 1 for track in found.tracks)
+    assert all(track.score is not None and 0 <= track.score <= 1 for track in found.tracks)
