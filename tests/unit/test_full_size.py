@@ -1,22 +1,20 @@
-"""The models at full size, built without memory: names and shapes of every tensor that their checkpoints must have.
+"""The Thinkers at full size, built without memory: names and shapes of every tensor that their checkpoints must have.
 
-The Thinkers' sizes are those of the `config.json` of Qwen2.5-Omni 7B and 3B; Omni-R1 is the 7B's Thinker. What follows
-from them is written down here a second time, beside transformers; SAM2's parameters are counted in Meta's README.
+Their sizes are those of the `config.json` of Qwen2.5-Omni 7B and 3B; Omni-R1 is the 7B's Thinker. What follows
+from them is written down here a second time, beside transformers. SAM2 is in `test_full_size_sam2`.
 """
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from accelerate import init_empty_weights
 
-from backend.profiles import SEGMENTERS_DIR, ModelProfile, load_profile
+from backend.profiles import ModelProfile, load_profile
 from workers.pipeline import weight_files
 from workers.pipeline.engines.thinker import Qwen2_5OmniThinkerConfig, without_weights
-from workers.pipeline.sam2_model import build_model
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "thinkers"
 #: By the name of the weights: the sizes they were made with, and the millions of parameters that come of them.
@@ -24,6 +22,21 @@ THINKERS = {
     "Haoz0206/Omni-R1": ("qwen2.5-omni-7b", 8932),
     "Qwen/Qwen2.5-Omni-7B": ("qwen2.5-omni-7b", 8932),
     "Qwen/Qwen2.5-Omni-3B": ("qwen2.5-omni-3b", 4703),
+}
+#: Tensors and parameters of each part, by the sizes they were made with.
+PARTS = {
+    "qwen2.5-omni-7b": {
+        "audio_tower": (489, 639_647_232),
+        "visual": (518, 676_550_144),
+        "model": (338, 7_070_619_136),
+        "lm_head": (1, 544_997_376),
+    },
+    "qwen2.5-omni-3b": {
+        "audio_tower": (489, 637_676_544),
+        "visual": (518, 668_684_288),
+        "model": (434, 3_085_938_688),
+        "lm_head": (1, 311_164_928),
+    },
 }
 FULL_SIZE = ("omni-r1-7b", "qwen2.5-omni-7b", "qwen2.5-omni-3b")
 Shapes = dict[str, tuple[int, ...]]
@@ -104,6 +117,12 @@ def test_a_full_size_thinker_loads_just_these_tensors(name: str) -> None:
     needed = weight_files.shapes(model)
     assert needed == thinker_shapes(config)
     assert millions(needed) == parameters
+    tensors, numbers = Counter[str](), Counter[str]()
+    for key, shape in needed.items():
+        part = key.split(".")[0]
+        tensors[part] += 1
+        numbers[part] += math.prod(shape)
+    assert {part: (tensors[part], numbers[part]) for part in tensors} == PARTS[sizes]
 
 
 @pytest.mark.parametrize("name", FULL_SIZE)
@@ -118,40 +137,3 @@ def test_what_the_profile_shows_has_room_in_the_model(name: str) -> None:
     said = look.max_instruction_chars + look.max_new_tokens
     assert seen == 1536
     assert seen + heard + said < config["text_config"]["max_position_embeddings"]
-
-
-#: Width of the first stage, depths of the stages, and millions of parameters as Meta's README counts them.
-SAM2_SIZES = {
-    "sam2.1-tiny": (96, [1, 2, 7, 2], 38.9),
-    "sam2.1-small": (96, [1, 2, 11, 2], 46.0),
-    "sam2.1-base-plus": (112, [2, 3, 16, 3], 80.8),
-    "sam2.1-large": (144, [2, 6, 36, 4], 224.4),
-}
-
-
-def test_every_size_of_sam2_is_shipped() -> None:
-    assert {path.stem for path in SEGMENTERS_DIR.glob("*.toml")} == set(SAM2_SIZES)
-
-
-@pytest.mark.parametrize("name", SAM2_SIZES)
-def test_a_full_size_sam2_loads_just_these_tensors(name: str) -> None:
-    width, depths, parameters = SAM2_SIZES[name]
-    profile = load_profile(f"omni-r1-7b+{name}").segmenter
-    with init_empty_weights():
-        model = build_model(profile, "meta")
-    assert {tensor.device.type for tensor in model.parameters()} == {"meta"}
-    assert model.image_size == 1024
-    needed = weight_files.shapes(model)
-    assert needed["image_encoder.trunk.patch_embed.proj.weight"] == (width, 3, 7, 7)
-    blocks = {int(key.split(".")[3]) for key in needed if key.startswith("image_encoder.trunk.blocks.")}
-    assert blocks == set(range(sum(depths)))
-    assert needed[f"image_encoder.trunk.blocks.{sum(depths) - 1}.norm2.weight"] == (8 * width,)
-    # What every size has: four feature maps brought to 256 channels, four layers of memory attention, memories of 64.
-    assert [needed[f"image_encoder.neck.convs.{n}.conv.weight"] for n in range(4)] == [
-        (256, 8 * width // 2**n, 1, 1) for n in range(4)
-    ]
-    assert {key.split(".")[2] for key in needed if key.startswith("memory_attention.layers.")} == set("0123")
-    assert needed["memory_encoder.out_proj.weight"] == (64, 256, 1, 1)
-    assert needed["maskmem_tpos_enc"] == (7, 1, 1, 64)
-    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(parameters, abs=0.1)
-    assert isinstance(model, torch.nn.Module)
