@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from backend.domain.annotation import Mask
 from backend.domain.masks import decode_mask, encode_mask
+from backend.ports.pipeline import Estimate
 from workers.pipeline import sizing
 from workers.pipeline.sizing import mask_at, masks_at
 
@@ -56,12 +57,11 @@ def test_a_4k_mask_is_what_plain_interpolation_gives(seed: int) -> None:
 def test_of_several_rows_each_gets_its_own_mask_at_4k() -> None:
     rows = [7, 2, 5, 3]
     logits = torch.stack([blobs(10), torch.full((SIDE, SIDE), -3.0), blobs(11, 1), blobs(12, 12)])
-    found = masks_at((WIDTH, HEIGHT), 0, rows, 4, logits[:, None], torch.tensor([[0.5], [0.75], [0.25], [1.5]]))
-    assert [(one.detection, one.frame_index, one.predicted_iou) for one in found] == [
-        (7, 4, 0.5),
-        (5, 4, 0.25),
-        (3, 4, 1.0),
-    ]
+    ious, object_scores = torch.tensor([[0.5], [0.75], [0.25], [1.5]]), torch.tensor([[0.0], [-9.0], [99.0], [0.0]])
+    found = masks_at((WIDTH, HEIGHT), 0, rows, 4, logits[:, None], ious, object_scores)
+    assert [(one.detection, one.frame_index, one.estimate) for one in found] == [
+        (7, 4, Estimate(0.5, 0.5)), (5, 4, Estimate(0.25, 1.0)), (3, 4, Estimate(1.0, 0.5)),
+    ]  # fmt: skip
     for one, of in zip(found, logits[[0, 2, 3]], strict=True):
         assert one.mask == mask_at(of, HEIGHT, WIDTH)
 
@@ -105,7 +105,7 @@ def most_alive(rows: int, monkeypatch: pytest.MonkeyPatch) -> Alive:
     alive = Alive(WIDTH * HEIGHT // 2)
     monkeypatch.setattr(sizing, "encode_mask", alive.encode)
     with alive:
-        found = masks_at((WIDTH, HEIGHT), 8, range(rows), 0, logits, torch.ones(rows, 1))
+        found = masks_at((WIDTH, HEIGHT), 8, range(rows), 0, logits, torch.ones(rows, 1), torch.ones(rows, 1))
     assert [one.mask.area for one in found] == [WIDTH * HEIGHT] * rows
     return alive
 

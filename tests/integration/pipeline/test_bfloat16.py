@@ -67,7 +67,7 @@ def prompts(sample: Sample) -> list[BoxPrompt]:
 
 
 def as_lists(found: list[Propagation]) -> list[object]:
-    return [[list(of.items()) for of in (one.masks, one.predicted_iou)] for one in found]
+    return [[list(of.items()) for of in (one.masks, one.estimates)] for one in found]
 
 
 def test_a_true_box_is_carried_as_in_float32(frames: FrameStore, sample: Sample, prompts: list[BoxPrompt]) -> None:
@@ -81,10 +81,12 @@ def test_a_true_box_is_carried_as_in_float32(frames: FrameStore, sample: Sample,
         assert sorted(found.masks) == sorted(expected.masks)
         # The least is 0.9989 on this clip.
         assert min(iou(found.masks[i], expected.masks[i]) for i in found.masks) >= 0.99
-        for frame_index, said in found.predicted_iou.items():
-            assert 0 <= said <= 1
-            assert said == pytest.approx(expected.predicted_iou[frame_index], abs=0.02)
-        assert dict(found.predicted_iou) != dict(expected.predicted_iou)
+        for frame_index, said in found.estimates.items():
+            plain = expected.estimates[frame_index]
+            assert 0 <= said.predicted_iou <= 1
+            assert said.predicted_iou == pytest.approx(plain.predicted_iou, abs=0.02)
+            assert said.objectness == pytest.approx(plain.objectness, abs=0.02)
+        assert dict(found.estimates) != dict(expected.estimates)
 
 
 def test_stopped_again_and_again_it_ends_with_the_same_bytes(frames: FrameStore, prompts: list[BoxPrompt]) -> None:
