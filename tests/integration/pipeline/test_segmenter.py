@@ -16,6 +16,7 @@ from integrations.media.decode import iter_frames
 from integrations.media.probe import probe_video
 from tests.factories.world import Sample
 from workers.pipeline.carrying import Carrying, spans_between
+from workers.pipeline.encoding import Features
 from workers.pipeline.frame_store import FrameStore
 from workers.pipeline.group import Detection, propagate_group
 from workers.pipeline.linking import LinkedTrack, link
@@ -150,6 +151,25 @@ def test_a_group_of_rollouts_gets_what_each_rollout_gets_alone(
         for one, other in zip(ours, alone, strict=True):
             assert (pixels(one, frames.frame_count) == pixels(other, frames.frame_count)).mean() > 0.9999
             assert one.masks
+
+
+def test_a_group_takes_one_encoding_of_each_frame(
+    segmenter: Segmenter, frames: FrameStore, prompts: list[BoxPrompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded, encode = list[np.ndarray](), segmenter.encode
+
+    def noted(of: np.ndarray) -> list[Features]:
+        encoded.extend(of)
+        return encode(of)
+
+    monkeypatch.setattr(segmenter, "encode", noted)
+    group = [
+        Detection(rollout, prompt.frame_index, 0, prompt.box_xyxy_px)
+        for rollout, prompt in enumerate([*prompts, *prompts])
+    ]
+    assert all(one.masks for one in propagate_group(segmenter, frames, group, SIZE).values())
+    assert len(encoded) == frames.frame_count
+    assert len({frame.tobytes() for frame in encoded}) == frames.frame_count
 
 
 def test_a_full_feature_cache_and_none_at_all_give_the_same_masks(
