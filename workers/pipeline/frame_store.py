@@ -45,11 +45,11 @@ class FrameStore:
         self._lock = Lock()
         room = max(_WINDOWS, max_bytes // self._frame_bytes)
         self.window_frames = frame_count if decode is None else min(_WINDOW_FRAMES, room // _WINDOWS)
-        #: Where windows lie in the file; the one that was read last is last.
+        #: Where windows that were decoded lie in the file; the one that was read last is last.
         self._slots = OrderedDict[int, int]()
         windows = min(room, frame_count - 1 + self.window_frames) // self.window_frames
         self._free = [] if decode is None else list(range(windows))
-        #: Frames from the first on that `write` stored.
+        #: Frames from the first on that `write` stored, each at its own place in the file.
         self._written = 0
         self._coming: dict[int, Future[None]] = {}
         self._ahead = ThreadPoolExecutor(1, "premask-frames")
@@ -62,12 +62,12 @@ class FrameStore:
     @property
     def complete(self) -> bool:
         """Whether all frames are there."""
-        return len(self._slots) * self.window_frames >= self.frame_count
+        return self._written == self.frame_count or len(self._slots) * self.window_frames >= self.frame_count
 
     @property
     def readable(self) -> bool:
         """Whether frames can be read without being written before."""
-        return self._decode is not None or len(self._slots) > 0
+        return self._decode is not None or self.complete
 
     def __enter__(self) -> "FrameStore":
         return self
@@ -81,10 +81,6 @@ class FrameStore:
         their order; those before it can be read from then on."""
         self._write(frame_index, image)
         self._written = frame_index + 1
-        if frame_index == self.frame_count - 1:
-            with self._lock:
-                windows = -(-self.frame_count // self.window_frames)
-                self._slots, self._free = OrderedDict((n, n) for n in range(windows)), []
 
     def _write(self, position: int, image: NDArray[Any]) -> None:
         small = Image.fromarray(image).resize((self.size_px, self.size_px), Image.Resampling.BICUBIC)
@@ -110,6 +106,8 @@ class FrameStore:
 
     def expect(self, frame_index: int) -> None:
         """That frame will be read soon: its window is decoded meanwhile."""
+        if frame_index < self._written:
+            return
         window = frame_index // self.window_frames
         with self._lock:
             if window not in self._slots and window not in self._coming and (slot := self._room()) is not None:
