@@ -57,10 +57,10 @@ def test_a_4k_mask_is_what_plain_interpolation_gives(seed: int) -> None:
 def test_of_several_rows_each_gets_its_own_mask_at_4k() -> None:
     rows = [7, 2, 5, 3]
     logits = torch.stack([blobs(10), torch.full((SIDE, SIDE), -3.0), blobs(11, 1), blobs(12, 12)])
-    ious, object_scores = torch.tensor([[0.5], [0.75], [0.25], [1.5]]), torch.tensor([[0.0], [-9.0], [99.0], [0.0]])
+    ious, object_scores = torch.tensor([[0.5], [0.75], [0.25], [1.5]]), torch.tensor([[0.0], [-9.0], [99.0], [-200.0]])
     found = masks_at((WIDTH, HEIGHT), 0, rows, 4, logits[:, None], ious, object_scores)
     assert [(one.detection, one.frame_index, one.estimate) for one in found] == [
-        (7, 4, Estimate(0.5, 0.5)), (5, 4, Estimate(0.25, 1.0)), (3, 4, Estimate(1.0, 0.5)),
+        (7, 4, Estimate(0.5, 0.5)), (5, 4, Estimate(0.25, 1.0)), (3, 4, Estimate(1.0, 0.0)),
     ]  # fmt: skip
     for one, of in zip(found, logits[[0, 2, 3]], strict=True):
         assert one.mask == mask_at(of, HEIGHT, WIDTH)
