@@ -1,9 +1,14 @@
 """Clips of the proving ground with their truth, as tests want them: so many things, at a chosen frame rate."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backend.domain.annotation import Mask
+from integrations.media.decode import iter_frames
+from integrations.media.probe import probe_video
+from workers.pipeline.frame_store import FrameStore
 from workers.shapeworld.world import video
 from workers.shapeworld.world.levels import EASY, Level
 from workers.shapeworld.world.make import Example, first_scene
@@ -48,3 +53,13 @@ def write_sample(path: Path, kind: Kind, thing_count: int, seed: int, frame_rate
     found = example_of(kind, thing_count, seed)
     example = replace(found, scene=replace(found.scene, frame_rate=frame_rate))
     return Sample(path, example, video.write(example.scene, path, SIDE_PX))
+
+
+@contextmanager
+def stored_frames(path: Path, size_px: int) -> Iterator[FrameStore]:
+    """All frames of a clip, as the segmenter reads them."""
+    probe = probe_video(path)
+    with FrameStore(probe.frame_count, size_px) as store:
+        for frame_index, image in iter_frames(path, probe):
+            store.write(frame_index, image)
+        yield store

@@ -47,10 +47,10 @@ class Clip:
     @classmethod
     def open(cls, path: Path, probe: VideoProbe, size_px: int, scratch_dir: Path | None, scratch_bytes: int) -> "Clip":
         """Raises `UnreadableVideo`."""
-        midway = None
+        midway, entered = None, can_be_entered(path)
         # What fits is written once, while it is decoded for all.
-        if can_be_entered(path) or probe.frame_count * size_px**2 * 3 > scratch_bytes:
-            midway = Midway(path, probe, scratch_dir)
+        if entered or probe.frame_count * size_px**2 * 3 > scratch_bytes:
+            midway = Midway(path, probe, scratch_dir, entered)
         return cls(path, probe, FrameStore(probe.frame_count, size_px, scratch_dir, midway, scratch_bytes), midway)
 
     def __enter__(self) -> "Clip":

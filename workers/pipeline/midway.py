@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from backend.domain.annotation import VideoProbe
 from integrations.media.decode import read_frames
 from integrations.media.remux import remux
-from integrations.media.seeking import can_be_entered
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +22,9 @@ class Midway:
     container, beside the frames; where that can't be, it is decoded from its beginning for each window, and `warning`
     says so."""
 
-    def __init__(self, path: Path, probe: VideoProbe, scratch_dir: Path | None) -> None:
+    def __init__(self, path: Path, probe: VideoProbe, scratch_dir: Path | None, can_be_entered: bool) -> None:
         self._source, self._original, self._scratch_dir = (path, probe), path, scratch_dir
-        self._lock, self._is_ready = Lock(), can_be_entered(path)
+        self._lock, self._is_ready = Lock(), can_be_entered
         self.warning: str | None = None
 
     def __call__(self, frames: range) -> Iterator[tuple[int, NDArray[Any]]]:

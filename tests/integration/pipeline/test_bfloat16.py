@@ -1,7 +1,6 @@
 """In bfloat16, as the full-size profiles run, on the CPU: the small models find and carry what they do in float32."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,10 +10,8 @@ from backend.domain.masks import iou
 from backend.domain.runs import Mode, RunStatus
 from backend.profiles import ModelProfile, load_profile
 from backend.settings import PipelineSettings
-from integrations.media.decode import iter_frames
-from integrations.media.probe import probe_video
 from tests.factories.stopping import Stopped, StoppingCheckpoints
-from tests.factories.world import Sample
+from tests.factories.world import Sample, stored_frames
 from workers.evaluation.metrics import region_j
 from workers.pipeline.engines import Completion
 from workers.pipeline.engines.thinker import Thinker
@@ -52,10 +49,7 @@ def sample(make_sample: Callable[..., Sample]) -> Sample:
 
 @pytest.fixture(scope="module")
 def frames(sample: Sample) -> Iterator[FrameStore]:
-    probe = probe_video(sample.path)
-    with FrameStore(probe.frame_count, rounding_segmenter().size_px) as store:
-        for frame_index, image in iter_frames(Path(sample.path), probe):
-            store.write(frame_index, image)
+    with stored_frames(sample.path, rounding_segmenter().size_px) as store:
         yield store
 
 

@@ -13,11 +13,9 @@ from pathlib import Path
 import pytest
 
 from backend.profiles import load_profile
-from integrations.media.decode import iter_frames
 from integrations.media.probe import probe_video
-from tests.factories.world import SIDE_PX
+from tests.factories.world import SIDE_PX, stored_frames
 from workers.evaluation.metrics import region_j
-from workers.pipeline.frame_store import FrameStore
 from workers.pipeline.segmenter import BoxPrompt, Segmenter
 from workers.shapeworld.world import video
 from workers.shapeworld.world.levels import LEVELS
@@ -55,9 +53,7 @@ def carried(segmenter: Segmenter, folder: Path, level: str, seed: int) -> Carrie
     truth = video.write(replace(example.scene, frame_rate=FRAME_RATE), path, SIDE_PX).seen(example.question.targets)
     probe = probe_video(path)
     begin = max(truth, key=lambda frame_index: truth[frame_index].area)
-    with FrameStore(probe.frame_count, segmenter.size_px) as frames:
-        for frame_index, image in iter_frames(path, probe):
-            frames.write(frame_index, image)
+    with stored_frames(path, segmenter.size_px) as frames:
         prompt = BoxPrompt(begin, truth[begin].box_xyxy_px)
         [propagation] = segmenter.propagate(frames, [prompt], (probe.width, probe.height))
         masks = dict(propagation.masks)

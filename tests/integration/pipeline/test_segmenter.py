@@ -12,9 +12,7 @@ from backend.domain.annotation import Box
 from backend.domain.errors import Misconfigured
 from backend.domain.masks import decode_mask, iou
 from backend.profiles import load_profile
-from integrations.media.decode import iter_frames
-from integrations.media.probe import probe_video
-from tests.factories.world import Sample
+from tests.factories.world import Sample, stored_frames
 from workers.pipeline.carrying import Carrying, spans_between
 from workers.pipeline.encoding import Features
 from workers.pipeline.frame_store import FrameStore
@@ -40,10 +38,7 @@ def sample(make_sample: Callable[..., Sample]) -> Sample:
 
 @pytest.fixture(scope="module")
 def frames(segmenter: Segmenter, sample: Sample) -> Iterator[FrameStore]:
-    probe = probe_video(sample.path)
-    with FrameStore(probe.frame_count, segmenter.size_px) as store:
-        for frame_index, image in iter_frames(Path(sample.path), probe):
-            store.write(frame_index, image)
+    with stored_frames(sample.path, segmenter.size_px) as store:
         yield store
 
 
