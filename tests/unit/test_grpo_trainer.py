@@ -108,18 +108,20 @@ def test_log_probabilities_are_those_of_a_direct_forward_and_change_with_the_med
             assert (plain_grpo.log_probabilities(trainer.model, swapped, TEMPERATURE) - direct[0]).abs().max() > 1e-2
 
 
+@pytest.mark.parametrize("worth", [1.0, 0.0], ids=["advantages and KL", "KL alone"])
 def test_loss_and_gradients_equal_a_plain_loop(
-    trainer: OmniGRPOTrainer, batch: dict[str, Any], samples: list[Sample]
+    worth: float, trainer: OmniGRPOTrainer, batch: dict[str, Any], samples: list[Sample]
 ) -> None:
     assert batch["advantages"].abs().max() > 0.1, "a group that earns the same teaches nothing here"
     policy, base = trainer.model, load_model(profile().system1.weights, "float32").eval()
     policy.zero_grad()
-    ours = trainer._compute_loss(policy, batch)
+    ours = trainer._compute_loss(policy, batch | {"advantages": batch["advantages"] * worth})
     ours.backward()
     gradients = {name: p.grad.clone() for name, p in policy.named_parameters() if p.grad is not None}
     policy.zero_grad()
+    earned = [replace(one, reward=one.reward * worth) for one in rollouts(batch, samples)]
     plain = plain_grpo.loss(
-        policy, base, rollouts(batch, samples), TRAINING.group_size, beta=TRAINING.beta, temperature=TEMPERATURE,
+        policy, base, earned, TRAINING.group_size, beta=TRAINING.beta, temperature=TEMPERATURE,
         clip_low=TRAINING.clip_low, clip_high=TRAINING.clip_high,
     )  # fmt: skip
     plain.backward()

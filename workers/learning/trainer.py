@@ -93,6 +93,8 @@ def grpo_config(settings: TrainingSettings, folder: str, *, device: str, bf16: b
         learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, lr_scheduler_type="cosine",
         warmup_steps=settings.warmup_steps, max_grad_norm=settings.grad_norm_max, optim="adamw_torch",
         beta=settings.beta, epsilon=settings.clip_low, epsilon_high=settings.clip_high, loss_type="grpo",
+        # The paper's KL is the plain k3; by default TRL weighs it by the policy's ratio, which changes its gradient.
+        use_bias_correction_kl=False,
         scale_rewards=settings.advantage_scale, temperature=settings.temperature, top_p=settings.top_p,
         max_completion_length=settings.max_new_tokens, disable_dropout=True,
         gradient_checkpointing=settings.gradient_checkpointing, shuffle_dataset=False, remove_unused_columns=False,
