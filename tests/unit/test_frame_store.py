@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from threading import Condition
 from typing import Any
 
 import numpy as np
@@ -120,12 +121,21 @@ class Batches:
 
     def __init__(self) -> None:
         self.seen = list[list[int]]()
+        self._changed = Condition()
 
     def encode(self, pixels: Any) -> list[Features]:
         import torch
 
-        self.seen.append([int(p[0, 0, 0]) for p in pixels])
+        with self._changed:
+            self.seen.append([int(p[0, 0, 0]) for p in pixels])
+            self._changed.notify_all()
         return [([torch.full((1, 1, 1), float(p[0, 0, 0]))], [], []) for p in pixels]
+
+    def encoded(self, batches: int) -> int:
+        """How many batches were encoded, when so many were."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.seen) >= batches, 30)
+            return len(self.seen)
 
 
 @pytest.mark.parametrize("order", [range(3, 18), range(17, 2, -1), range(16, 17)])
@@ -152,13 +162,12 @@ def test_stored_frames_are_encoded_ahead_in_the_blocks_they_are_asked_for_in() -
     model = Batches()
     with FrameStore(10, SIZE) as store:
         encoder = FrameEncoder(model, store, 10**6)
-        begun = []
-        for frame_index in range(10):
+        for frame_index, batches in enumerate([0, 0, 0, 1, 1, 1, 1, 2, 2, 3]):
             store.write(frame_index, picture(frame_index))
             encoder.encode_stored(frame_index + 1)
-            begun.append(len(model.seen))
-        assert begun == [0, 0, 0, 1, 1, 1, 1, 2, 2, 3]
+            assert model.encoded(batches) == batches
         assert [i for i, _ in encoder.walk(range(10), None)] == list(range(10))
+        encoder.close()
     assert model.seen == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 
@@ -170,4 +179,6 @@ def test_nothing_is_encoded_ahead_that_could_not_be_kept(cache_bytes: int, ahead
         for frame_index in range(10):
             store.write(frame_index, picture(frame_index))
         encoder.encode_stored(10)
+        assert model.encoded(ahead) == ahead
+        encoder.close()
         assert len(model.seen) == ahead

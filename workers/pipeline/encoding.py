@@ -6,7 +6,7 @@ in a batch shows in the last bits, and a run that was interrupted must end as if
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from threading import Lock
 from typing import Protocol
 
@@ -32,16 +32,18 @@ class Encodes(Protocol):
 
 class FrameEncoder:
     """Features of the frames of one clip. What was dropped to stay within `cache_bytes` and `_CACHE_FRAMES` is encoded
-    again."""
+    again. `lanes`: threads that encode ahead; close it before the frames."""
 
-    def __init__(self, model: Encodes, frames: FrameStore, cache_bytes: int) -> None:
+    def __init__(self, model: Encodes, frames: FrameStore, cache_bytes: int, lanes: int = 1) -> None:
         self._model, self.frames, self._cache_bytes = model, frames, cache_bytes
+        self._lanes = ThreadPoolExecutor(lanes, "encoder")
         self._size = model.encoder_batch_size
         self._lock = Lock()
         self._cache: OrderedDict[int, _Block] = OrderedDict()
         self._bytes = 0
-        #: Blocks that were encoded before they were asked for.
+        #: Blocks whose encoding was begun before they were asked for; whether those of the whole clip can be kept.
         self._ahead = 0
+        self._fits: bool | None = None if frames.frame_count <= _CACHE_FRAMES else False
         self._coming: dict[int, Future[_Block]] = {}
 
     @property
@@ -61,18 +63,25 @@ class FrameEncoder:
             yield frame_index, features[frame_index - block * self._size]
 
     def encode_stored(self, count: int) -> None:
-        """Encode what of the first `count` frames makes a block, before it is asked for; nothing of a clip that is too
-        long for all of its features to be kept."""
+        """Have encoded what of the first `count` frames makes a block, before it is asked for; nothing of a clip that
+        is too long for all of its features to be kept. It is done in threads of its own, beside whatever goes on."""
         whole = count // self._size if count < self.frame_count else -(-count // self._size)
         while self._ahead < whole and self._keeps_all():
-            self._take(self._ahead)
+            self._look_ahead(self._ahead, self._lanes)
             self._ahead += 1
 
+    def close(self) -> None:
+        """Encode nothing more; nobody may be waiting for a frame."""
+        self._lanes.shutdown(cancel_futures=True)
+
     def _keeps_all(self) -> bool:
-        """As far as can be told from what was encoded ahead so far."""
-        encoded = self._ahead * self._size
-        fits = self._bytes * self.frame_count <= self._cache_bytes * encoded
-        return self.frame_count <= _CACHE_FRAMES and (fits or not encoded)
+        """As the first block tells, for which the others wait; it itself can always be."""
+        if self._fits is None:
+            if not self._ahead:
+                return True
+            first = self._take(0)
+            self._fits = _size_bytes(first) * self.frame_count <= self._cache_bytes * len(first)
+        return self._fits
 
     def _expect(self, order: range, position: int) -> None:
         """Have the frames decoded that come a window later."""

@@ -6,7 +6,6 @@ identity across keyframes (`linking`), a streaming segmenter, and honest ends wh
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from backend.domain.annotation import Annotation, Mask, VideoProbe
@@ -77,8 +76,9 @@ class OmniPipeline:
 
         with self._last_clip.use(video_path, keep, open_clip) as clip:
             self.segmenter.keep(clip.small)
-            # An answer of which nothing is carried costs the encoding for nothing; all others have it beside decoding.
-            clip.on_stored = partial(self._encode, progress)
+            # An answer of which nothing is carried costs the encoding for nothing; all others have it beside decoding
+            # and both systems.
+            clip.on_stored = self.segmenter.encode_stored
             if (remembered := kept.decision()) is not None:
                 decision = Decision.from_bytes(remembered)
                 progress.go_on(decision)
@@ -91,10 +91,6 @@ class OmniPipeline:
             else:
                 found = self._follow(_Asked(clip, instruction, mode, seed, kept, keep, progress), decision)
         return assemble(found, self._profile, self._confidence, seed, progress.timings_s, progress.warnings)
-
-    def _encode(self, progress: Progress, stored: int) -> None:
-        with progress.counted(Stage.SEGMENT):
-            self.segmenter.encode_stored(stored)
 
     def _follow(self, asked: "_Asked", decision: Decision) -> Found:
         """Boxes to tracks, with second looks where they are wanted."""

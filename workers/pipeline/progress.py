@@ -15,25 +15,14 @@ class Progress:
     listener: StageListener | None
     timings_s: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-    #: Of the stages under way, innermost last, the seconds that count for stages within them.
-    _elsewhere_s: list[float] = field(default_factory=lambda: [0.0])
 
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
         self.tell(stage, 0.0)
-        with self.counted(stage):
-            yield
-
-    @contextmanager
-    def counted(self, stage: Stage) -> Iterator[None]:
-        """What is done counts for that stage, and not for the one within which it is done."""
         begin = time.perf_counter()
-        self._elsewhere_s.append(0.0)
         yield
         spent = time.perf_counter() - begin
-        own = spent - self._elsewhere_s.pop()
-        self._elsewhere_s[-1] += spent
-        self.timings_s[stage.value] = round(self.timings_s.get(stage.value, 0.0) + own, 4)
+        self.timings_s[stage.value] = round(self.timings_s.get(stage.value, 0.0) + spent, 4)
 
     def go_on(self, decision: Decision) -> None:
         """Begin with what was said and spent up to the decision."""

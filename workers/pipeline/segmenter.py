@@ -109,10 +109,16 @@ class Segmenter:
     def keep(self, frames: FrameStore | None) -> None:
         """From now on, features of these frames are kept from one `propagate` to the next; None: of none."""
         if self._encoder is None or self._encoder.frames is not frames:
-            self._encoder = None if frames is None else FrameEncoder(self, frames, self._feature_cache_bytes)
+            if self._encoder is not None:
+                self._encoder.close()
+            self._encoder = None if frames is None else self._new_encoder(frames)
+
+    def _new_encoder(self, frames: FrameStore) -> FrameEncoder:
+        return FrameEncoder(self, frames, self._feature_cache_bytes, self._lanes())
 
     def encode_stored(self, count: int) -> None:
-        """The first `count` of the frames that are kept are stored: encode them, where their features can be kept."""
+        """The first `count` of the frames that are kept are stored: they are encoded meanwhile, where their features
+        can be kept."""
         if self._encoder is not None:
             self._encoder.encode_stored(count)
 
@@ -140,7 +146,7 @@ class Segmenter:
         begun = kept.begin(round_index, _plan_digest(sweeps, source_size, count), [len(s.order) for s in sweeps])
         encoder = self._encoder
         if encoder is None or encoder.frames is not frames:
-            encoder = FrameEncoder(self, frames, self._feature_cache_bytes)
+            encoder = self._new_encoder(frames)
 
         with ThreadPoolExecutor(1, "masks") as sizing:
 

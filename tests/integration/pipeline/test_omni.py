@@ -62,7 +62,7 @@ def test_the_same_run_gives_the_same_result(pipeline: OmniPipeline, make_sample:
     assert first.tracks == second.tracks
 
 
-def test_frames_are_encoded_once_and_while_the_clip_is_decoded(
+def test_frames_are_encoded_once_and_from_when_the_clip_is_decoded(
     pipeline: OmniPipeline, make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sample = make_sample(Kind.ATTRIBUTE, 2, seed=2000)
@@ -74,8 +74,8 @@ def test_frames_are_encoded_once_and_while_the_clip_is_decoded(
     )
     result = pipeline.annotate(sample.path, sample.instruction, Mode.VOS)
     assert result.status is RunStatus.SUCCEEDED
-    *encoded, last = order
-    assert (sum(encoded), last) == (sample.frame_count, "chooses")
+    assert order[0] != "chooses"
+    assert sum(one for one in order if isinstance(one, int)) == sample.frame_count
 
 
 def test_what_is_heard_decides_what_is_found(pipeline: OmniPipeline, tmp_path: Path) -> None:
