@@ -179,6 +179,7 @@ def test_nothing_is_encoded_ahead_that_could_not_be_kept(cache_bytes: int, ahead
         for frame_index in range(10):
             store.write(frame_index, picture(frame_index))
         encoder.encode_stored(10)
-        assert model.encoded(ahead) == ahead
-        encoder.close()
+        # One lane does one thing after the other: what was begun before this has ended with it.
+        encoder._lanes.submit(lambda: None).result()
         assert len(model.seen) == ahead
+        encoder.close()
