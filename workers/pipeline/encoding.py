@@ -64,7 +64,8 @@ class FrameEncoder:
 
     def encode_stored(self, count: int) -> None:
         """Have encoded what of the first `count` frames makes a block, before it is asked for; nothing of a clip that
-        is too long for all of its features to be kept. It is done in threads of its own, beside whatever goes on."""
+        is too long for all of its features to be kept. All but the first block is done in threads of its own, beside
+        whatever goes on."""
         whole = count // self._size if count < self.frame_count else -(-count // self._size)
         while self._ahead < whole and self._keeps_all():
             self._look_ahead(self._ahead, self._lanes)
@@ -75,10 +76,8 @@ class FrameEncoder:
         self._lanes.shutdown(cancel_futures=True)
 
     def _keeps_all(self) -> bool:
-        """As the first block tells, for which the others wait; it itself can always be."""
+        """As the first block tells, for which the others wait."""
         if self._fits is None:
-            if not self._ahead:
-                return True
             first = self._take(0)
             self._fits = _size_bytes(first) * self.frame_count <= self._cache_bytes * len(first)
         return self._fits
