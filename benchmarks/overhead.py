@@ -2,7 +2,7 @@
 
 Clips of the proving ground's medium level, 5 s long at 24 frames a second, whole through the pipeline, with the time of
 every bare call of a model taken: both Thinkers' `generate`, and of SAM2 the image encoder, the step of its tracker and
-its memory encoder. One thread walks over the clip, so that no call of a model hides another; what else there is
+its memory encoder. One thread does all of that in turn, so that no call of a model hides another; what else there is
 (decoding, sizing, prompts, parsing, run lengths, linking, checkpoints) counts in full. The ratio is the median over
 clips and repeats, of the run's time by the clock over the sum of the calls. Prints each clip, also in CPU time, and
 last one JSON line; the detail has the models' shares, and the ratio of the run as it is shipped, with all threads that
@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,9 @@ from backend.domain.runs import Mode
 from backend.profiles import load_profile
 from backend.settings import PipelineSettings
 from integrations.media.probe import probe_video
+from workers.pipeline.encoding import FrameEncoder
 from workers.pipeline.engines.thinker import Thinker
+from workers.pipeline.frame_store import FrameStore
 from workers.pipeline.omni import OmniPipeline, load_pipeline
 from workers.shapeworld.world import video
 from workers.shapeworld.world.levels import MEDIUM
@@ -67,11 +70,28 @@ class Calls:
         self.cpu_s.clear()
 
 
+class _AtOnce(Executor):
+    """Does what it is given in the thread that gives it, which nobody waits for."""
+
+    def submit(self, call: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
+        call(*args, **options)
+        return Future()
+
+
 @contextmanager
 def _one_lane(pipeline: OmniPipeline) -> Iterator[None]:
-    pipeline.segmenter._lanes = lambda: 1  # type: ignore[method-assign]
+    """Nothing is tracked or encoded beside something else that a model does."""
+    segmenter, new_encoder = pipeline.segmenter, pipeline.segmenter._new_encoder
+
+    def encodes_at_once(frames: FrameStore) -> FrameEncoder:
+        encoder = new_encoder(frames)
+        encoder._lanes = _AtOnce()  # type: ignore[assignment]
+        return encoder
+
+    segmenter._lanes = lambda: 1  # type: ignore[method-assign]
+    segmenter._new_encoder = encodes_at_once  # type: ignore[method-assign]
     yield
-    del pipeline.segmenter._lanes
+    del segmenter._lanes, segmenter._new_encoder
 
 
 def _run(pipeline: OmniPipeline, calls: Calls, path: Path, text: str, mode: Mode) -> tuple[float, float]:
