@@ -1,6 +1,7 @@
 """Training of System 2: what is seen and asked is true, what is written is what the pipeline reads, and it learns."""
 
 import pickle
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from backend.domain.annotation import Box
 from backend.profiles import load_profile
 from workers.pipeline.parsing import parse_system2
+from workers.shapeworld.training.layers import attention_log_shares
 from workers.shapeworld.training.system2 import losses, trainee
 from workers.shapeworld.training.system2.batches import MAX_PIXELS, SIZES, Pictures
 from workers.shapeworld.training.system2.language import COORDINATE_MAX_PX, Language, answer_text
@@ -28,7 +30,8 @@ from workers.shapeworld.world.shapes import COLORS, SHAPES, TEXTURES
 from workers.shapeworld.world.splits import HELD_OUT_PAIRS, SEEDS, Split
 from workers.shapeworld.world.things import Look
 
-SMALL = Phase("ground", 1000, 2e-3, options={"pictures": 4, "questions": 3, "scenes": 1})
+SMALL_OPTIONS = {"pictures": 4, "questions": 3, "scenes": 1}
+SMALL = Phase("ground", 1000, 2e-3, options=SMALL_OPTIONS)
 coordinates = st.integers(0, COORDINATE_MAX_PX)
 
 
@@ -55,6 +58,18 @@ def test_answers_are_what_the_tokenizer_makes_of_them_and_the_pipeline_reads(
     read, warnings = parse_system2(text)
     assert [(b.x1, b.y1, b.x2, b.y2, b.label) for b in read] == [(*box, label) for box in boxes]
     assert not warnings
+
+
+def test_it_is_known_where_in_an_answer_each_box_is_written(language: Language) -> None:
+    boxes = [(1, 2, 3, 4), (5, 6, 7, 8), (9, 10, 11, 12)]
+    answer = language.answer(boxes, "the red stars")
+    written = [language.tokenizer.decode(answer[first:end]) for first, end in language.spans(answer)]
+    assert written == [
+        '[{"bbox_2d": [1, 2, 3, 4], "label": "',
+        '"}, {"bbox_2d": [5, 6, 7, 8], "label": "',
+        '"}, {"bbox_2d": [9, 10, 11, 12], "label": "',
+    ]
+    assert language.spans(language.answer([], "the red stars")) == []
 
 
 def test_every_word_is_one_token_and_an_answer_with_one_box_is_short(language: Language) -> None:
@@ -182,6 +197,44 @@ def test_several_things_are_asked_for_from_the_step_that_the_phase_says() -> Non
         for steps in ((6, 7), (8, 9))
     )
     assert after > 1.5 * before
+
+
+def test_scenes_with_several_alike_come_as_often_as_the_phase_says() -> None:
+    """Scenes have things in common by chance, too; so it is more that is asked for, not all."""
+
+    def targets_a_question(share: float) -> float:
+        options = {"pictures": 24, "questions": 3, "scenes": 1, "later": 0, "several": share}
+        phase = Phase("ground", 1000, 2e-3, options=options)
+        asked = Pictures(1, [phase], window_scenes=24).batch(phase, 0).asked
+        return sum(len(each.targets) for _, each in asked) / len(asked)
+
+    assert targets_a_question(1.0) > 1.15 * targets_a_question(0.0)
+
+
+def test_a_head_is_taught_to_look_at_the_thing_whose_box_is_written(language: Language) -> None:
+    """The loss is what `attention_log_shares` says of the tokens that show the thing, and falls when they are looked
+    at more."""
+    torch.manual_seed(0)
+    thinker = make_thinker(language.tokenizer, SIZE)
+    hidden = torch.randn(2, 6, SIZE.width, requires_grad=True)
+    position_ids = torch.arange(6).expand(3, 2, 6)
+    wanted = torch.tensor([[-1, -1, -1, -1, 7, 3], [-1, -1, -1, -1, 4, -1]])
+    shown = torch.tensor([[-1, 3, 7, 7, -1, -1], [-1, 1, 1, 1, -1, -1]])
+    loss = losses.looking(thinker, hidden, position_ids, wanted, shown)
+    shares = attention_log_shares(thinker, 2, hidden, position_ids, 1, 0).exp()[:, 0]
+    # Thing 4 of the second row owns no token, so nothing is asked there.
+    right = [shares[0, 4, 2] + shares[0, 4, 3], shares[0, 5, 1]]
+    assert loss.item() == pytest.approx(-torch.stack(right).log().mean().item(), rel=1e-5)
+    nothing = torch.full_like(wanted, -1)
+    assert losses.looking(thinker, hidden, position_ids, nothing, shown).item() == 0
+
+
+def test_looking_is_taught_in_the_phase_that_says_so() -> None:
+    learner = trainee(0, "cpu")
+    batch = Pictures(0, [SMALL], window_scenes=2).batch(SMALL, 0)
+    taught = replace(SMALL, options=SMALL_OPTIONS | {"looking": 0.2})
+    assert "looking" not in learner.loss(SMALL, 0, batch)[1]
+    assert learner.loss(taught, 0, batch)[1]["looking"] > 0
 
 
 def test_dense_truth_is_that_of_the_things_that_tokens_show() -> None:

@@ -5,6 +5,7 @@ pipeline's frame store does. Plain numpy: a loader process runs this.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Generic, NamedTuple, TypeVar
 from zlib import crc32
 
@@ -24,6 +25,8 @@ from workers.shapeworld.world.shapes import COLORS, SHAPES
 from workers.shapeworld.world.splits import SEEDS, Split
 
 LEVEL_SHARES: tuple[tuple[Level, float], ...] = ((EASY, 0.2), (MEDIUM, 0.35), (HARD, 0.45))
+#: Hard scenes of things that are alike and hide each other.
+CROWD = replace(HARD, shared_color_share=0.85, hidden_share_max=0.6)
 #: A thing is prompted where at least this share of it is seen, and this share of the picture.
 _SEEN_SHARE_MIN, _AREA_SHARE_MIN = 0.3, 0.001
 #: Standard deviation of a box's edges, as a share of the side: System 2's are off by a pixel or two of 384.
@@ -68,7 +71,7 @@ class ClipSource(Source):
         frame_count = int(rng.integers(int(phase.option("frames_min", 1)), int(phase.option("frames_max", 1)) + 1))
         is_far = rng.uniform() < phase.option("far_share") and frame_count > 2
         return draw_batch(
-            rng, _training_examples(rng), side_px=int(phase.option("side_px")),
+            rng, _training_examples(rng, phase.option("crowd_share")), side_px=int(phase.option("side_px")),
             clip_count=int(phase.option("pictures")) // frame_count, frame_count=frame_count,
             prompt_count=int(phase.option("masks")) // frame_count, is_far=is_far, spacing=_spacing(rng, phase),
             noise=_BOX_NOISE,
@@ -145,11 +148,13 @@ class _Clip(NamedTuple):
         return found
 
 
-def _training_examples(rng: np.random.Generator) -> Iterator[Example]:
+def _training_examples(rng: np.random.Generator, crowd_share: float) -> Iterator[Example]:
     kinds, (levels, shares) = tuple(Kind), zip(*LEVEL_SHARES, strict=True)
     seeds = SEEDS[Split.TRAIN]
     while True:
         level = levels[int(rng.choice(len(levels), p=shares))]
+        if crowd_share and rng.uniform() < crowd_share:
+            level = CROWD
         yield make_training_scene(
             int(rng.integers(seeds.start, seeds.stop)), kinds[int(rng.integers(len(kinds)))], level
         )

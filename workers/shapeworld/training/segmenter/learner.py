@@ -10,7 +10,7 @@ from torch import nn
 from backend.profiles import SegmenterProfile
 from workers.pipeline.segmenter import BOX_CORNERS, PIXEL_MEAN, PIXEL_STD
 from workers.shapeworld.training.segmenter.batches import ClipBatch, ClipSource
-from workers.shapeworld.training.segmenter.losses import DenseHeads, MaskLoss, mask_loss
+from workers.shapeworld.training.segmenter.losses import LOSS_SCALE, DenseHeads, MaskLoss, mask_loss
 from workers.shapeworld.training.segmenter.model import new_model, set_side
 from workers.shapeworld.training.segmenter.recipe import recipe
 from workers.shapeworld.training.segmenter.validation import validation_batches
@@ -52,7 +52,7 @@ class SegmenterTrainee(Trainee):
         if phase.option("fill"):
             found = self._fill(batch)
             return found.loss, {"loss": float(found.loss.detach()), "iou": float(found.iou.mean())}
-        frames, auxiliary = self._track(batch)
+        frames, auxiliary = self._track(batch, phase)
         loss = torch.stack([frame.loss for frame in frames]).mean()
         ious = torch.cat([frame.iou for frame in frames])
         figures = {
@@ -72,7 +72,7 @@ class SegmenterTrainee(Trainee):
         frame_count = 8 if phase.option("frames_max") else 1
         figures: dict[str, float] = {}
         for level, batches in validation_batches(side_px, frame_count):
-            ious = [torch.cat([f.iou for f in self._track(batch)[0]]) for batch in batches]
+            ious = [torch.cat([f.iou for f in self._track(batch, phase)[0]]) for batch in batches]
             figures[f"iou_{level}"] = float(torch.cat(ious).mean())
         return figures
 
@@ -98,11 +98,12 @@ class SegmenterTrainee(Trainee):
     def _heads_of(self, coarse: torch.Tensor, points: dict[str, torch.Tensor], fine: list[torch.Tensor]) -> Any:
         return self.model._forward_sam_heads(coarse, points, None, fine, False)
 
-    def _track(self, drawn: ClipBatch[Any]) -> tuple[list[MaskLoss], torch.Tensor]:
+    def _track(self, drawn: ClipBatch[Any], phase: Phase) -> tuple[list[MaskLoss], torch.Tensor]:
         """All prompts through all frames as one batch; the loss of each frame, and the auxiliary one."""
         batch: ClipBatch[torch.Tensor] = ClipBatch(*(torch.as_tensor(part).to(self._device) for part in drawn))
         frame_count = batch.images.shape[1]
-        vision, positions, sizes, auxiliary = self._encode(batch)
+        vision, positions, sizes, auxiliary = self._encode(batch, phase.option("auxiliary", 1))
+        finer = int(phase.option("loss_scale", LOSS_SCALE))
         memory: dict[str, dict[int, Any]] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
         losses = []
         for t, at in enumerate(batch.positions.tolist()):
@@ -118,19 +119,22 @@ class SegmenterTrainee(Trainee):
                 self.model._encode_memory_in_output(seen, sizes, points, True, high_res, scores, current)
                 memory["non_cond_frame_outputs" if t else "cond_frame_outputs"][at] = current | {"obj_ptr": pointer}
             truth = batch.labels[batch.clips, t] == batch.things[:, None, None]
-            losses.append(mask_loss(self._raw_logits.pop(), scores, ious, truth))
+            losses.append(mask_loss(self._raw_logits.pop(), scores, ious, truth, finer))
         return losses, auxiliary
 
     def _encode(
-        self, batch: ClipBatch[torch.Tensor]
+        self, batch: ClipBatch[torch.Tensor], weight: float
     ) -> tuple[list[torch.Tensor], list[torch.Tensor], Any, torch.Tensor]:
-        """Image features of all frames as Meta's tracking step takes them, and the auxiliary loss on them."""
+        """Image features of all frames as Meta's tracking step takes them, and the auxiliary loss on them, of that
+        weight."""
         pixels = (batch.images.flatten(0, 1).float() / 255 - self._mean) / self._std
         encoded = self.model.forward_image(pixels.permute(0, 3, 1, 2))
         frame_count = batch.images.shape[1]
         colors, shapes = (of.repeat_interleave(frame_count, 0) for of in (batch.colors, batch.shapes))
         fine, _, coarse = encoded["backbone_fpn"]
-        auxiliary = self._heads(fine, coarse, batch.labels.flatten(0, 1), colors, shapes)
+        auxiliary = coarse.new_zeros(())
+        if weight:
+            auxiliary = weight * self._heads(fine, coarse, batch.labels.flatten(0, 1), colors, shapes)
         _, vision, positions, sizes = self.model._prepare_backbone_features(encoded)
         return vision, positions, sizes, auxiliary
 

@@ -11,6 +11,8 @@ from workers.shapeworld.world.shapes import COLORS, SHAPES
 
 _FOCAL, _SCORE, _IOU = 20.0, 0.5, 0.3
 _AUXILIARY = 0.5
+#: Resolution at which masks are compared, in that of the logits.
+LOSS_SCALE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +24,17 @@ class MaskLoss:
     score_right: torch.Tensor
 
 
-def mask_loss(logits: torch.Tensor, scores: torch.Tensor, predicted_iou: torch.Tensor, truth: torch.Tensor) -> MaskLoss:
+def mask_loss(
+    logits: torch.Tensor, scores: torch.Tensor, predicted_iou: torch.Tensor, truth: torch.Tensor,
+    scale: int = LOSS_SCALE,
+) -> MaskLoss:  # fmt: skip
     """Loss of one frame. `logits` (N, 1, h, w), `scores` (N, 1), `predicted_iou` (N, 1), `truth` (N, H, W) bool.
 
-    Truth and logits meet at twice the logits' resolution, the truth as the share of each cell that is covered: what
-    bilinear interpolation makes of the logits is what will be seen. A frame without the thing teaches the score alone.
+    Truth and logits meet at `scale` times the logits' resolution, the truth as the share of each cell that is covered:
+    what bilinear interpolation makes of the logits is what will be seen. A frame without the thing teaches the score
+    alone.
     """
-    side = 2 * logits.shape[-1]
+    side = scale * logits.shape[-1]
     wanted = F.interpolate(truth[:, None].float(), (side, side), mode="area")
     seen = truth.flatten(1).any(1).float()
     upscaled = F.interpolate(logits.float(), (side, side), mode="bilinear", align_corners=False).clamp(-30, 30)

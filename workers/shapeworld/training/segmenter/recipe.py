@@ -19,6 +19,9 @@ def recipe(side_px: int) -> tuple[Phase, ...]:
     hidden = {"far_share": 0.15, "wide_share": 0.15, "passing_share": 0.6}
     leavings = {"far_share": 0.1, "wide_share": 0.15, "passing_share": 0.2, "leaving_share": 0.4}
     returns = {"far_share": 0.1, "wide_share": 0.2, "passing_share": 0.45, "leaving_share": 0.15}
+    crowds = {"side_px": side_px, "pictures": 18, "masks": 54, "frames_min": 5, "frames_max": 9, "crowd_share": 0.35}
+    hidings = {"far_share": 0.35, "wide_share": 0.2, "passing_share": 0.5, "leaving_share": 0.15}
+    sharp = {"loss_scale": 4, "auxiliary": 0}
     return (
         Phase("fill", 500, 1e-3, warmup=50, decay=0, options=fill),
         Phase("pictures-small", 1000, 1e-3, decay=0.2, options=small),
@@ -29,4 +32,5 @@ def recipe(side_px: int) -> tuple[Phase, ...]:
         Phase("passings", 450, 4e-4, warmup=50, decay=1, options=passings | hidden),
         Phase("leavings", 700, 4e-4, warmup=50, decay=1, options=passings | leavings),
         Phase("returns", 500, 3e-4, warmup=50, decay=1, options=passings | returns | {"frames_min": 4}),
+        Phase("hidings", 1900, 4e-4, warmup=50, decay=1, options=crowds | hidings | sharp),
     )

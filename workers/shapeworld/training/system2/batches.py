@@ -19,6 +19,8 @@ from workers.shapeworld.world.splits import SEEDS, Split
 #: Pixels of a picture, as in the model's profile: 128 × 128, 144 × 112, 176 × 96 or 112 × 144.
 MAX_PIXELS = 18432
 _LEVELS: tuple[tuple[Level, float], ...] = ((EASY, 0.15), (MEDIUM, 0.35), (HARD, 0.5))
+#: Of phases about several things, which are far from learned where four and more of them are on a picture.
+_CROWDED_LEVELS: tuple[tuple[Level, float], ...] = ((EASY, 0.12), (MEDIUM, 0.28), (HARD, 0.6))
 _SIDE_PX = 384
 _PICTURES_A_SCENE = 6
 #: Room for the scenes of one training seed's phase; phases and seeds follow each other.
@@ -47,8 +49,8 @@ def picture_size(view: tuple[float, float]) -> tuple[int, int]:
 
 
 class Pictures(Source):
-    """Options of a phase: "pictures" in a batch, "questions" about each, new "scenes" a step, and the step "later" from
-    which on questions are often about several things."""
+    """Options of a phase: "pictures" in a batch, "questions" about each, new "scenes" a step, the step "later" from
+    which on questions are often about several things, and the share "several" of scenes that have several alike."""
 
     def __init__(self, seed: int, phases: Sequence[Phase], window_scenes: int = 160) -> None:
         self._seed, self._window_scenes = seed, window_scenes
@@ -65,7 +67,8 @@ class Pictures(Source):
     def batch(self, phase: Phase, step: int) -> Batch:
         rng = np.random.default_rng([self._seed, self._first[phase.name], step])
         begin = self._first[phase.name] + step * int(phase.option("scenes"))
-        window = [self._scene(begin + offset) for offset in range(self._window_scenes)]
+        several = phase.option("several")
+        window = [self._scene(begin + offset, several) for offset in range(self._window_scenes)]
         # The shape of a random picture is that of the batch, so each comes as often as the world has it.
         shape = window[int(rng.integers(len(window)))][0].image.shape
         alike = [pictures for pictures in window if pictures[0].image.shape == shape]
@@ -79,11 +82,14 @@ class Pictures(Source):
         return _collate(rng, chosen, int(phase.option("questions")), step >= phase.option("later", phase.steps))
 
 
-def _take_scene(index: int) -> list[Picture]:
-    """Some moments of the scene of that index."""
+def _take_scene(index: int, several: float) -> list[Picture]:
+    """Some moments of the scene of that index; `several`: how often it is one that has several things alike."""
     rng = np.random.default_rng([index, 2])
-    level = _LEVELS[int(rng.choice(len(_LEVELS), p=[share for _, share in _LEVELS]))][0]
+    levels = _CROWDED_LEVELS if several else _LEVELS
+    level = levels[int(rng.choice(len(levels), p=[share for _, share in levels]))][0]
     kind = list(Kind)[int(rng.integers(len(Kind)))]
+    if several and rng.random() < several:
+        kind = Kind.PLURAL
     seeds = SEEDS[Split.TRAIN]
     scene = make_training_scene(seeds.start + index % len(seeds), kind, level).scene
     times_s = rng.uniform(0, scene.duration_s, _PICTURES_A_SCENE)

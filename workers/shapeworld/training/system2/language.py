@@ -74,6 +74,14 @@ class Language:
             ids += [*self._ids(_LABEL), *self._ids(label)]
         return [*ids, *self._ids(_END), *self._ids(END_OF_TURN)]
 
+    def spans(self, answer: Sequence[int]) -> list[tuple[int, int]]:
+        """Where in `answer` each box is written: from its bracket up to the end of its label's beginning."""
+        brackets = {*self._ids(_BEGIN), *self._ids(_AND)}
+        [label] = self._ids(_LABEL)
+        begins = [at for at, token in enumerate(answer) if token in brackets]
+        ends = [at + 1 for at, token in enumerate(answer) if token == label]
+        return list(zip(begins, ends, strict=True))
+
 
 def answer_text(boxes: Sequence[Box], label: str) -> str:
     """Qwen2.5-VL's grounding JSON, as `parse_system2` reads it; an empty list says that nothing fits."""

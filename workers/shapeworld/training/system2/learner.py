@@ -39,6 +39,14 @@ PHASES = (
         "ground", steps=2100, learning_rate=2e-3, decay=0.6,
         options={"pictures": 32, "questions": 3, "scenes": 2, "later": 1250},
     ),
+    Phase(
+        "several", steps=1500, learning_rate=1.5e-3, warmup=50, decay=1,
+        options={"pictures": 32, "questions": 3, "scenes": 2, "later": 0, "several": 0.4},
+    ),
+    Phase(
+        "one-by-one", steps=2500, learning_rate=2e-3, warmup=50, decay=1,
+        options={"pictures": 32, "questions": 3, "scenes": 2, "later": 0, "several": 0.4, "looking": 0.2},
+    ),
 )  # fmt: skip
 _WEIGHTS = {"see": 1.0, "align": 0.5, "place": 0.3, "meant": 1.0, "box": 0.5}
 
@@ -46,13 +54,15 @@ _WEIGHTS = {"see": 1.0, "align": 0.5, "place": 0.3, "meant": 1.0, "box": 0.5}
 @dataclass(frozen=True, slots=True)
 class _Rows:
     """Questions as token ids, padded on the right. `pictures` (R,) of which each asks; `ids`, `targets` (R, L), targets
-    -100 where nothing is to be written; `position_ids` (3, R, L); `meant` (R, things)."""
+    -100 where nothing is to be written; `position_ids` (3, R, L); `meant` (R, things); `wanted` (R, L) the thing whose
+    box the next token is part of, or -1."""
 
     pictures: torch.Tensor
     ids: torch.Tensor
     targets: torch.Tensor
     position_ids: torch.Tensor
     meant: torch.Tensor
+    wanted: torch.Tensor
 
 
 class System2Trainee(Trainee):
@@ -89,12 +99,12 @@ class System2Trainee(Trainee):
             figures = {"see": loss, **right, "align": align}
             loss = _WEIGHTS["see"] * loss + _WEIGHTS["align"] * align
             if phase.option("questions"):
-                grounded, more = self._ground(batch, owners, tokens, truth, columns)
+                grounded, more = self._ground(phase, batch, owners, tokens, truth, columns)
                 loss, figures = loss + grounded, figures | more
         return loss, {name: float(value.detach()) for name, value in figures.items()}
 
     def _ground(
-        self, batch: Batch, owners: torch.Tensor, tokens: torch.Tensor, truth: losses.Dense, columns: int
+        self, phase: Phase, batch: Batch, owners: torch.Tensor, tokens: torch.Tensor, truth: losses.Dense, columns: int
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Questions with at most one box and those with more are read apart, lest the short ones be mostly padding."""
         short = [pair for pair in batch.asked if len(pair[1].targets) <= 1]
@@ -103,13 +113,13 @@ class System2Trainee(Trainee):
         for asked in (short, long):
             if asked:
                 rows = self._rows(asked, batch, tokens.shape[1], columns)
-                loss, more = self._read(rows, owners, tokens, truth, columns)
+                loss, more = self._read(phase, rows, owners, tokens, truth, columns)
                 total = total + loss * len(asked) / len(batch.asked)
                 figures = {f"long_{name}": value for name, value in more.items()} | figures if figures else more
         return total, figures
 
     def _read(
-        self, rows: _Rows, owners: torch.Tensor, tokens: torch.Tensor, truth: losses.Dense, columns: int
+        self, phase: Phase, rows: _Rows, owners: torch.Tensor, tokens: torch.Tensor, truth: losses.Dense, columns: int
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         at_picture = rows.ids == self._language.image
         embedded = self._thinker.get_input_embeddings()(rows.ids).to(tokens.dtype)
@@ -127,7 +137,12 @@ class System2Trainee(Trainee):
             + losses.meaning(self._heads["meant3"], third, meant),
             "box": losses.boxing(self._heads, second, meant, truth.boxes_px[rows.pictures]),
         }
-        total = words + numbers + sum(_WEIGHTS[name] * part for name, part in parts.items())
+        weights = _WEIGHTS
+        if phase.option("looking"):
+            shown = torch.full_like(rows.ids, -1).masked_scatter(at_picture, owner)
+            weights = weights | {"looking": phase.option("looking")}
+            parts["looking"] = losses.looking(self._thinker, states[2], rows.position_ids, rows.wanted, shown)
+        total = words + numbers + sum(weights[name] * part for name, part in parts.items())
         return total, {"words": words, "numbers": numbers, **parts}
 
     def _rows(self, asked: Sequence[tuple[int, Asked]], batch: Batch, token_count: int, columns: int) -> _Rows:
@@ -141,15 +156,18 @@ class System2Trainee(Trainee):
             meant[row, list(question.targets)] = True
         lengths = [len(b) + token_count + len(a) + len(t) for (b, a), t in zip(prompts, answers, strict=True)]
         ids = torch.full((len(asked), max(lengths)), self._language.tokenizer.pad_token_id)
-        targets = torch.full_like(ids, -100)
+        targets, wanted = torch.full_like(ids, -100), torch.full_like(ids, -1)
         positions = torch.zeros(3, *ids.shape, dtype=torch.long)
         for row, ((before, after), answer) in enumerate(zip(prompts, answers, strict=True)):
             line = [*before, *[self._language.image] * token_count, *after, *answer]
             ids[row, : len(line)] = torch.tensor(line)
-            targets[row, len(line) - len(answer) : len(line)] = torch.tensor(answer)
+            begin = len(line) - len(answer)
+            targets[row, begin : len(line)] = torch.tensor(answer)
+            for (first, end), thing in zip(self._language.spans(answer), asked[row][1].targets, strict=True):
+                wanted[row, begin + first - 1 : begin + end - 1] = thing
             positions[:, row] = rope_positions(len(before), token_count, columns, ids.shape[1])
         pictures = torch.tensor([picture for picture, _ in asked])
-        rows = (pictures, ids, targets, positions, meant)
+        rows = (pictures, ids, targets, positions, meant, wanted)
         return _Rows(*(part.to(self._device) for part in rows))
 
     def validate(self, phase: Phase) -> Figures:

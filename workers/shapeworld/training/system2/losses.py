@@ -11,6 +11,7 @@ import torch
 from torch.nn import Linear, ModuleDict
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, log_softmax
 
+from workers.shapeworld.training.layers import attention_log_shares
 from workers.shapeworld.training.system2.language import COORDINATE_MAX_PX, Language
 from workers.shapeworld.training.system2.pictures import CELL_PX
 from workers.shapeworld.world.shapes import COLORS, SHAPES, TEXTURES
@@ -20,6 +21,8 @@ _SIDE_CELLS = COORDINATE_MAX_PX // CELL_PX
 #: Neighbouring pixels are nearly right: targets for coordinates are bells of this width.
 _COORDINATE_SPREAD_PX = 1.5
 _CHOICE_WEIGHT = 3.0
+#: Index of the layer in which a head is taught where to look.
+_LOOKING_LAYER = 2
 #: Of the similarities between vision tokens and words before they are compared.
 _ALIGNMENT_SCALE = 0.2
 
@@ -87,6 +90,27 @@ def meaning(head: Any, states: torch.Tensor, meant: torch.Tensor) -> torch.Tenso
     """Whether each place of the picture belongs to what the description means. `meant` (R, tokens) bool."""
     logits = head(states)[..., 0].float()
     return binary_cross_entropy_with_logits(logits, meant.float(), pos_weight=torch.tensor(2.0, device=logits.device))
+
+
+def looking(
+    thinker: Any, hidden: torch.Tensor, position_ids: torch.Tensor, wanted: torch.Tensor, shown: torch.Tensor
+) -> torch.Tensor:
+    """Whether a head of the third layer, which gets `hidden` (R, L, width), looks at the thing whose box is written.
+
+    `wanted` (R, L) the thing that the next token is about, or -1; `shown` (R, L) the thing that a place shows, or -1.
+    Places of a thing that owns no token ask for nothing.
+    """
+    asks = wanted >= 0
+    if not bool(asks.any()):
+        return hidden.sum() * 0
+    first = int(asks.any(0).nonzero()[0])
+    log_shares = attention_log_shares(thinker, _LOOKING_LAYER, hidden, position_ids, 1, first)[:, 0]
+    rows, places = asks[:, first:].nonzero(as_tuple=True)
+    there = shown[rows] == wanted[rows, places + first][:, None]
+    some = there.any(-1)
+    if not bool(some.any()):
+        return hidden.sum() * 0
+    return -log_shares[rows, places].masked_fill(~there, -torch.inf)[some].logsumexp(-1).mean()
 
 
 def boxing(heads: ModuleDict, states: torch.Tensor, meant: torch.Tensor, boxes_px: torch.Tensor) -> torch.Tensor:

@@ -30,7 +30,7 @@ _COLORS, _TRIES = tuple(COLORS), 6
 #: How often what is asked: the words of System 1, other words for one thing, words for several, and what isn't there.
 _ASKED = {"one": 0.53, "short": 0.1, "group": 0.2, "missing": 0.17}
 #: The same once single things are found: now more often for those that share a word, or for any that might.
-_ASKED_LATER = {"one": 0.4, "short": 0.07, "shared": 0.33, "missing": 0.12, "any": 0.08}
+_ASKED_LATER = {"one": 0.36, "short": 0.06, "shared": 0.4, "missing": 0.1, "any": 0.08}
 
 
 @dataclass(frozen=True, slots=True)
