@@ -11,7 +11,14 @@ from safetensors.torch import load_file
 
 from backend.profiles import load_profile
 from workers.pipeline.sam2_model import build_model
-from workers.shapeworld.training.segmenter.batches import ClipBatch, ClipSource, box_of, draw_batch, draw_boxes
+from workers.shapeworld.training.segmenter.batches import (
+    ClipBatch,
+    ClipSource,
+    _training_examples,
+    box_of,
+    draw_batch,
+    draw_boxes,
+)
 from workers.shapeworld.training.segmenter.learner import SegmenterTrainee
 from workers.shapeworld.training.segmenter.losses import DenseHeads, mask_loss
 from workers.shapeworld.training.segmenter.model import set_side
@@ -27,9 +34,8 @@ from workers.shapeworld.world.splits import SEEDS, Split
 
 FIRST = SEEDS[Split.TRAIN].start
 SIDE_PX = 64
-CLIPS = Phase(
-    "clips", 4, 1e-3, options={"side_px": SIDE_PX, "pictures": 3, "masks": 6, "frames_min": 3, "frames_max": 3}
-)
+CLIPS_OPTIONS = {"side_px": SIDE_PX, "pictures": 3, "masks": 6, "frames_min": 3, "frames_max": 3}
+CLIPS = Phase("clips", 4, 1e-3, options=CLIPS_OPTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +169,37 @@ def test_the_mask_loss_prefers_the_right_place() -> None:
     assert float(right.iou) == 1
     assert float(right.loss) < 0.2 < float(beside.loss)
     assert float(beside.iou) == pytest.approx(64 / (256 + 256 - 64), abs=0.01)
+
+
+def test_compared_finer_an_edge_off_by_less_than_a_cell_costs_more() -> None:
+    """The thing's edge lies a quarter of a logit's cell farther out; at the logits' resolution that is hardly seen."""
+    truth = torch.zeros(1, 64, 64, dtype=torch.bool)
+    truth[:, 16:33, 16:33] = True
+    sure = torch.full((1, 1), 8.0)
+    coarse, fine = (mask_loss(square_logits(16, 4, 8), sure, torch.ones(1, 1), truth, scale) for scale in (1, 4))
+    assert float(coarse.iou) == 1
+    assert float(fine.iou) == pytest.approx(16**2 / 17**2, abs=0.03)
+
+
+def test_crowds_come_as_often_as_the_phase_says() -> None:
+    """Of scenes that have things of one colour there are more."""
+
+    def alike(share: float) -> float:
+        examples = _training_examples(np.random.default_rng(0), share)
+        scenes = [next(examples).scene for _ in range(30)]
+        return sum(len(scene.things) - len({thing.color for thing in scene.things}) for scene in scenes) / len(scenes)
+
+    assert alike(1.0) > 1.4 * alike(0.0)
+
+
+def test_a_phase_can_do_without_the_auxiliary_loss() -> None:
+    trainee = SegmenterTrainee(load_profile("shapeworld").segmenter, 0, "cpu")
+    without = replace(CLIPS, options=CLIPS_OPTIONS | {"auxiliary": 0})
+    trainee.begin(CLIPS)
+    batch = trainee.source.batch(CLIPS, 0)
+    (plain, figures), (less, fewer) = (trainee.loss(phase, 0, batch) for phase in (CLIPS, without))
+    assert fewer["auxiliary"] == 0 < figures["auxiliary"]
+    assert float(less.detach()) == pytest.approx(float(plain.detach()) - figures["auxiliary"], rel=1e-5)
 
 
 def test_where_the_thing_is_not_seen_only_the_score_is_taught() -> None:
