@@ -55,6 +55,19 @@ def test_what_made_the_tracks_right_is_found() -> None:
     assert held.auc > 0.8
 
 
+def test_evidence_by_which_the_clips_hardly_differ_gets_no_great_weight() -> None:
+    """SAM2 was sure that everything is there, but of one thing that was wrong a little less: the next thing of which it
+    is a little less sure is not thrown over by that."""
+    rng = np.random.default_rng(0)
+    evidence = [replace(drawn(rng), present=0.9999996) for _ in range(200)]
+    evidence[0] = replace(evidence[0], present=0.9988)
+    right = [one.seen > 0.3 for one in evidence[1:]]
+    found = fit(evidence, [False, *right], 0.75)
+    usual = replace(evidence[1], seen=0.9)
+    less = found.probability(replace(usual, present=0.99))
+    assert less > 0.8 * found.probability(usual) > 0.6
+
+
 def test_reliability_is_what_it_is_called() -> None:
     found = reliability([0.9, 0.8, 0.3, 0.2], [True, True, False, False])
     assert found.auc == 1.0

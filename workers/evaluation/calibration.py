@@ -14,6 +14,9 @@ from backend.domain.confidence import Calibration, Evidence, log_odds, names_of
 
 #: On weights of standardized evidence: with few wrong tracks the fit must not go to their last detail.
 _RIDGE = 3.0
+#: Evidence by which the clips hardly differ is taken as if it differed by this much, in log-odds: its weight would
+#: otherwise be as large as its spread is small, and throw over the score of the first thing that is unlike them.
+_SPREAD_MIN = 0.5
 _BINS = 5
 
 
@@ -37,7 +40,7 @@ def fit(evidence: Sequence[Evidence], right: Sequence[bool], right_iou: float) -
         raise ValueError("a calibration needs some that are right and some that are wrong")
     names = names_of(type(evidence[0]))
     x = np.array([[log_odds(getattr(one, name)) for name in names] for one in evidence])
-    middle, spread = x.mean(0), np.where(x.std(0) > 1e-9, x.std(0), 1.0)
+    middle, spread = x.mean(0), np.maximum(x.std(0), _SPREAD_MIN)
     z = (x - middle) / spread
 
     def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
