@@ -21,6 +21,8 @@ def recipe(side_px: int) -> tuple[Phase, ...]:
     returns = {"far_share": 0.1, "wide_share": 0.2, "passing_share": 0.45, "leaving_share": 0.15}
     crowds = {"side_px": side_px, "pictures": 18, "masks": 54, "frames_min": 5, "frames_max": 9, "crowd_share": 0.35}
     hidings = {"far_share": 0.35, "wide_share": 0.2, "passing_share": 0.5, "leaving_share": 0.15}
+    comings = {"far_share": 0.15, "wide_share": 0.15, "passing_share": 0.25, "leaving_share": 0.4, "crowd_share": 0.15}
+    shorter = {"pictures": 16, "masks": 48, "frames_min": 4, "frames_max": 8}
     sharp = {"loss_scale": 4, "auxiliary": 0}
     return (
         Phase("fill", 500, 1e-3, warmup=50, decay=0, options=fill),
@@ -33,4 +35,5 @@ def recipe(side_px: int) -> tuple[Phase, ...]:
         Phase("leavings", 700, 4e-4, warmup=50, decay=1, options=passings | leavings),
         Phase("returns", 500, 3e-4, warmup=50, decay=1, options=passings | returns | {"frames_min": 4}),
         Phase("hidings", 1900, 4e-4, warmup=50, decay=1, options=crowds | hidings | sharp),
+        Phase("comings", 650, 3e-4, warmup=30, decay=1, options=crowds | shorter | comings | sharp),
     )
