@@ -143,6 +143,9 @@ class OmniPipeline:
             f"System 1 was asked twice ({first:.2f}, then {second:.2f});"
             f" the {'second' if better else 'first'} answer was kept"
         )
+        # What is carried from here on is a round of its own: under the number of one that was dropped, a worker that
+        # goes on would take turns in beginning the two anew.
+        carrying.next_round = again.next_round
         return (other, again) if better else (found, carrying)
 
     def _reanchored(self, asked: "_Asked", found: Found, carrying: Carrying) -> Found:

@@ -1,13 +1,14 @@
 """Second looks, with the real small models: System 2 asked again where a track is in doubt, System 1 once more."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from backend.domain.runs import Mode, RunStatus
+from backend.ports.pipeline import Way
 from backend.settings import FeedbackSettings, PipelineSettings, ReanchoringSettings
 from tests.factories.stopping import Stopped, StoppingCheckpoints
 from tests.factories.world import Sample
@@ -78,6 +79,28 @@ def test_the_better_of_two_answers_is_kept(
     assert "nothing of the kind" not in found.raw_output
     assert any("the second answer was kept" in warning for warning in found.warnings)
     assert {k.description for k in found.keyframes} == {k.description for k in plain.keyframes}
+
+
+@pytest.mark.parametrize("worths", [(0.5, 0.4), (0.4, 0.5)], ids=["first kept", "second kept"])
+def test_each_look_is_a_round_of_its_own(
+    pipeline: OmniPipeline, sample: Sample, monkeypatch: pytest.MonkeyPatch, worths: tuple[float, float]
+) -> None:
+    """Whichever answer is kept: under one number two looks would throw away each other's masks whenever a worker goes
+    on."""
+    monkeypatch.setattr(pipeline, "_settings", ALWAYS)
+    each = iter(worths)
+    monkeypatch.setattr("workers.pipeline.omni.worth", lambda *_: next(each))
+    begun: list[tuple[int, str]] = []
+
+    class Telling(StoppingCheckpoints):
+        def begin(self, round_index: int, plan: str, ways: Sequence[int]) -> dict[int, Way]:
+            begun.append((round_index, plan))
+            return super().begin(round_index, plan, ways)
+
+    found = pipeline.annotate(sample.path, sample.instruction, Mode.VOS, checkpoints=Telling(8))
+    assert any(k.origin == "reanchored" for k in found.keyframes)
+    assert [round_index for round_index, _ in begun] == list(range(len(begun)))
+    assert len(begun) >= 3
 
 
 def test_stopped_in_a_second_look_it_ends_with_the_same(
