@@ -52,7 +52,9 @@ class SegmenterTrainee(Trainee):
         if phase.option("fill"):
             found = self._fill(batch)
             return found.loss, {"loss": float(found.loss.detach()), "iou": float(found.iou.mean())}
-        frames, auxiliary = self._track(batch, phase)
+        frames, auxiliary = self._track(
+            batch, int(phase.option("loss_scale", LOSS_SCALE)), phase.option("auxiliary", 1)
+        )
         loss = torch.stack([frame.loss for frame in frames]).mean()
         ious = torch.cat([frame.iou for frame in frames])
         figures = {
@@ -72,7 +74,7 @@ class SegmenterTrainee(Trainee):
         frame_count = 8 if phase.option("frames_max") else 1
         figures: dict[str, float] = {}
         for level, batches in validation_batches(side_px, frame_count):
-            ious = [torch.cat([f.iou for f in self._track(batch, phase)[0]]) for batch in batches]
+            ious = [torch.cat([f.iou for f in self._track(batch)[0]]) for batch in batches]
             figures[f"iou_{level}"] = float(torch.cat(ious).mean())
         return figures
 
@@ -98,12 +100,14 @@ class SegmenterTrainee(Trainee):
     def _heads_of(self, coarse: torch.Tensor, points: dict[str, torch.Tensor], fine: list[torch.Tensor]) -> Any:
         return self.model._forward_sam_heads(coarse, points, None, fine, False)
 
-    def _track(self, drawn: ClipBatch[Any], phase: Phase) -> tuple[list[MaskLoss], torch.Tensor]:
-        """All prompts through all frames as one batch; the loss of each frame, and the auxiliary one."""
+    def _track(
+        self, drawn: ClipBatch[Any], scale: int = LOSS_SCALE, weight: float = 0
+    ) -> tuple[list[MaskLoss], torch.Tensor]:
+        """All prompts through all frames as one batch; the loss of each frame, compared at that scale, and the
+        auxiliary one, of that weight."""
         batch: ClipBatch[torch.Tensor] = ClipBatch(*(torch.as_tensor(part).to(self._device) for part in drawn))
         frame_count = batch.images.shape[1]
-        vision, positions, sizes, auxiliary = self._encode(batch, phase.option("auxiliary", 1))
-        finer = int(phase.option("loss_scale", LOSS_SCALE))
+        vision, positions, sizes, auxiliary = self._encode(batch, weight)
         memory: dict[str, dict[int, Any]] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
         losses = []
         for t, at in enumerate(batch.positions.tolist()):
@@ -119,7 +123,7 @@ class SegmenterTrainee(Trainee):
                 self.model._encode_memory_in_output(seen, sizes, points, True, high_res, scores, current)
                 memory["non_cond_frame_outputs" if t else "cond_frame_outputs"][at] = current | {"obj_ptr": pointer}
             truth = batch.labels[batch.clips, t] == batch.things[:, None, None]
-            losses.append(mask_loss(self._raw_logits.pop(), scores, ious, truth, finer))
+            losses.append(mask_loss(self._raw_logits.pop(), scores, ious, truth, scale))
         return losses, auxiliary
 
     def _encode(

@@ -33,21 +33,14 @@ SIZE = ThinkerSize(
 )  # fmt: skip
 #: At 1 shapes are learned at less than half the pace.
 _MUON_SCALE = 2.5
+_ASKING = {"pictures": 32, "questions": 3, "scenes": 2}
+_SEVERAL = _ASKING | {"later": 0, "several": 0.4}
 PHASES = (
     Phase("see", steps=1000, learning_rate=2e-3, decay=0.2, options={"pictures": 32, "scenes": 2}),
-    Phase(
-        "ground", steps=2100, learning_rate=2e-3, decay=0.6,
-        options={"pictures": 32, "questions": 3, "scenes": 2, "later": 1250},
-    ),
-    Phase(
-        "several", steps=1500, learning_rate=1.5e-3, warmup=50, decay=1,
-        options={"pictures": 32, "questions": 3, "scenes": 2, "later": 0, "several": 0.4},
-    ),
-    Phase(
-        "one-by-one", steps=2500, learning_rate=2e-3, warmup=50, decay=1,
-        options={"pictures": 32, "questions": 3, "scenes": 2, "later": 0, "several": 0.4, "looking": 0.2},
-    ),
-)  # fmt: skip
+    Phase("ground", steps=2100, learning_rate=2e-3, decay=0.6, options=_ASKING | {"later": 1250}),
+    Phase("several", steps=1500, learning_rate=1.5e-3, warmup=50, decay=1, options=_SEVERAL),
+    Phase("one-by-one", steps=2500, learning_rate=2e-3, warmup=50, decay=1, options=_SEVERAL | {"looking": 0.2}),
+)
 _WEIGHTS = {"see": 1.0, "align": 0.5, "place": 0.3, "meant": 1.0, "box": 0.5}
 
 
