@@ -9,9 +9,9 @@ import torch
 
 from backend.domain.errors import BadInput
 from workers.shapeworld.training import layers, thinkers
+from workers.shapeworld.training.optimizers import make_optimizers
 from workers.shapeworld.training.thinkers import (
     ThinkerSize,
-    make_optimizers,
     make_processor,
     make_thinker,
     make_tokenizer,

@@ -15,6 +15,7 @@ import torch
 from backend.domain.errors import BadInput
 from backend.profiles import REPOSITORY_ROOT
 from tests.factories.waiting import wait_for
+from workers.shapeworld.training import command, optimizers
 from workers.shapeworld.training.command import train
 
 pytestmark = pytest.mark.slow
@@ -65,3 +66,13 @@ def test_what_can_not_be_is_said(tmp_path: Path) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(BadInput, match="--device cpu"):
             train("system2", tmp_path / "other", device="cuda")
+
+
+def test_a_thinker_is_trained_in_float32_where_the_cpu_has_no_bfloat16_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for has in (True, False):
+        for module in (command, optimizers):
+            monkeypatch.setattr(module, "has_bfloat16", lambda _device, has=has: has)
+        assert not train("system2", tmp_path / str(has), loaders=0, stop_after_s=0)
+        assert ("training in float32" in capsys.readouterr().out) is not has

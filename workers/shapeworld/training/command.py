@@ -12,10 +12,13 @@ import torch
 
 from backend.domain.errors import BadInput
 from workers.shapeworld.training.loop import CannotResume, Training
+from workers.shapeworld.training.optimizers import has_bfloat16
 from workers.shapeworld.training.trainee import Trainee
 
 MODELS = ("segmenter", "system1", "system2")
 _WITH_EYES = "system1"
+#: The segmenter is trained in float32 anyway.
+_THINKERS = ("system1", "system2")
 
 
 def train(
@@ -36,6 +39,8 @@ def train(
     if device == "cuda" and not torch.cuda.is_available():
         raise BadInput("there is no CUDA device here; train with --device cpu")
     torch.set_num_threads(threads)
+    if model in _THINKERS and not has_bfloat16(device):
+        print("this CPU has no bfloat16 of its own: training in float32")
     begun = () if eyes is None else (eyes,)
     trainee: Trainee = import_module(f"{__package__}.{model}").trainee(seed, device, *begun)
     phases = [asdict(phase) | {"options": dict(phase.options or {})} for phase in trainee.phases]

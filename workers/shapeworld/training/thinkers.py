@@ -1,5 +1,5 @@
-"""What both Thinkers share in training: tokenizer, processor and model from nothing, packed pictures, optimizers, and
-the checkpoint. Nothing here knows what is asked or answered; sizes, words and texts are arguments.
+"""What both Thinkers share in training: tokenizer, processor and model from nothing, packed pictures, and the
+checkpoint. Nothing here knows what is asked or answered; sizes, words and texts are arguments.
 
 The model is transformers' own class; `layers` has a faster way through its layers for training.
 """
@@ -227,30 +227,6 @@ def pack_patches(frames: torch.Tensor, patch_px: int) -> torch.Tensor:
     split = pictures.reshape(batch, pieces, FRAMES_A_PIECE, rows, MERGE, patch_px, columns, MERGE, patch_px, 3)
     in_order = split.permute(0, 1, 3, 6, 4, 7, 9, 2, 5, 8)
     return in_order.reshape(batch * pieces, rows * columns * MERGE**2, -1)
-
-
-def make_optimizers(
-    thinker: Any, others: torch.nn.Module, *, muon_scale: float = 1.0, weight_decay: float = 0.02
-) -> list[torch.optim.Optimizer]:
-    """Muon for the Thinker's matrices, at `muon_scale` times the rate; AdamW for its embeddings, biases, norms, and
-    `others`.
-
-    Parameters that need no gradient are left out.
-    """
-    named = [(name, p) for name, p in thinker.named_parameters() if p.requires_grad]
-    matrices = [p for name, p in named if p.ndim == 2 and "embed" not in name and "lm_head" not in name]
-    taken = {id(p) for p in matrices}
-    rest = [p for _, p in named if id(p) not in taken] + [p for p in others.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in rest if p.ndim > 1], "weight_decay": weight_decay, "scale": 1.0},
-        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0, "scale": 1.0},
-    ]
-    adam = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98), fused=True)
-    muon = torch.optim.Muon(
-        [{"params": matrices, "scale": muon_scale}],
-        lr=1e-3, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw",
-    )  # fmt: skip
-    return [adam, muon]
 
 
 def take_eyes(thinker: Any, folder: Path) -> str:

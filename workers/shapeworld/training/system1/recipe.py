@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from workers.shapeworld.training import thinkers
+from workers.shapeworld.training import optimizers, thinkers
 from workers.shapeworld.training.system1 import model
 from workers.shapeworld.training.system1.batches import Batch, System1Source
 from workers.shapeworld.training.system1.tokens import Encoder
@@ -59,7 +59,7 @@ class System1Trainee(Trainee):
 
     def begin(self, phase: Phase) -> list[torch.optim.Optimizer]:
         """Phase option "vision": how much faster the vision tower's matrices go than the others."""
-        adam, muon = thinkers.make_optimizers(self.thinker, self.heads)
+        adam, muon = optimizers.make_optimizers(self.thinker, self.heads)
         [matrices] = muon.param_groups
         seeing = {id(parameter) for parameter in self.thinker.visual.parameters()}
         fast = [parameter for parameter in matrices["params"] if id(parameter) in seeing]
@@ -70,7 +70,7 @@ class System1Trainee(Trainee):
 
     def loss(self, phase: Phase, step: int, batch: Batch) -> tuple[torch.Tensor, Figures]:  # noqa: ARG002 (the base class names it)
         parts = self.thinker, self.heads, self.encoder
-        with torch.autocast(self._device, dtype=torch.bfloat16):
+        with optimizers.autocast(self._device):
             losses = model.watch(*parts, batch, phase) if batch.clips else model.look(*parts, batch)
             if not batch.readings:
                 return losses

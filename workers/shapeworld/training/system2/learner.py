@@ -8,6 +8,7 @@ import torch
 from torch.nn import ModuleDict
 
 from workers.shapeworld.training.layers import MERGE
+from workers.shapeworld.training.optimizers import autocast, make_optimizers
 from workers.shapeworld.training.system2 import losses
 from workers.shapeworld.training.system2.batches import MAX_PIXELS, Batch, Pictures
 from workers.shapeworld.training.system2.language import Box, Language
@@ -15,7 +16,6 @@ from workers.shapeworld.training.system2.pictures import CELL_PX, Asked
 from workers.shapeworld.training.system2.validation import validate
 from workers.shapeworld.training.thinkers import (
     ThinkerSize,
-    make_optimizers,
     make_processor,
     make_thinker,
     pack_patches,
@@ -84,7 +84,7 @@ class System2Trainee(Trainee):
         looks, boxes = torch.from_numpy(batch.looks).to(device), torch.from_numpy(batch.boxes_xyxy_px).to(device)
         owners = torch.from_numpy(batch.owners).to(device)
         truth = losses.dense(owners, looks, boxes, columns)
-        with torch.autocast(device, torch.bfloat16):
+        with autocast(device):
             tokens = see(self._thinker.visual, pack_patches(images[:, None], SIZE.patch_px), (rows * 2, columns * 2))
             loss, right = losses.seeing(self._heads, tokens, truth)
             words = self._thinker.get_input_embeddings().weight
