@@ -98,7 +98,8 @@ def calibrate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Find what the evidence for tracks, boxes and masks says of their being right, for a profile's tables
-    [confidence]; and how well that holds on other clips, beside the models' own estimates."""
+    [confidence]; and how well that holds on other clips, beside the profile's tables as they are and the models' own
+    estimates."""
     from workers.evaluation.reliability_picture import draw
     from workers.shapeworld.evaluation import calibrating, campaign
     from workers.shapeworld.evaluation.scores import Part
@@ -110,7 +111,8 @@ def calibrate(
     scores = campaign.run(
         chosen, get_settings().pipeline, [*both[0], *both[1]], parts=(Part.PIPELINE,), jobs=jobs, ledger=ledger
     )
-    found = calibrating.calibrated(scores[: len(both[0])], scores[len(both[0]) :], right_iou)
+    before = chosen.confidence.functions() if chosen.confidence else None
+    found = calibrating.calibrated(scores[: len(both[0])], scores[len(both[0]) :], right_iou, before)
     if picture is not None:
         draw({name: (one.calibrated, one.own) for name, one in found.parts.items()}, picture)
     print(json.dumps(found.to_json()) if as_json else found.told())
