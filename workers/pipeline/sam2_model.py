@@ -31,6 +31,20 @@ class _SharedPositions(torch.nn.Module):
         return one.expand(len(features), -1, -1, -1)
 
 
+def _keep_positions(trunk: Any) -> None:
+    """Have the image encoder's embeddings of places, which Meta's module interpolates anew for every picture, made once
+    for each size of its grid. For weights that don't change any more."""
+    made, kept = trunk._get_pos_embed, dict[tuple[int, int], torch.Tensor]()
+
+    def places(grid: tuple[int, int]) -> torch.Tensor:
+        size = int(grid[0]), int(grid[1])
+        if size not in kept:
+            kept[size] = made(size).contiguous()
+        return kept[size]
+
+    trunk._get_pos_embed = places
+
+
 def build_model(profile: SegmenterProfile, device: str) -> Any:
     """Meta's video predictor as the profile sizes it, without its weights."""
     model = build_sam2_video_predictor(
@@ -57,7 +71,9 @@ def load_model(profile: SegmenterProfile, device: str) -> Any:
     found = {name: weight_files.Found(tuple(tensor.shape), file) for name, tensor in weights.items()}
     weight_files.require(weight_files.shapes(model), found, file)
     model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-    if profile.torch_compile is not None:
+    if profile.torch_compile is None:
+        _keep_positions(model.image_encoder.trunk)
+    else:
         _compile(model, profile.torch_compile)
     return model
 
