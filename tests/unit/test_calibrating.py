@@ -64,6 +64,12 @@ def test_without_tables_nothing_is_said_of_them() -> None:
     assert "the profile's tables" not in found.told()
 
 
+def test_a_table_that_calls_another_iou_right_is_not_measured() -> None:
+    rng = np.random.default_rng(3)
+    found = calibrated(scores(rng, 60), scores(rng, 60), 0.6, GOOD).parts
+    assert [name for name, one in found.items() if one.before is not None] == ["box"]
+
+
 def test_clips_on_which_all_is_right_say_nothing() -> None:
     rng = np.random.default_rng(2)
     right = [clip for clip in scores(rng, 200) if clip.tracks[0].j > 0.5]

@@ -15,9 +15,9 @@ def _matrices() -> list[torch.nn.Parameter]:
     return [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
 
 
-def _walked(kind: type[torch.optim.Muon], parameters: list[torch.nn.Parameter]) -> list[torch.Tensor]:
+def _walked(kind: type[torch.optim.Muon], parameters: list[torch.nn.Parameter], **options: Any) -> list[torch.Tensor]:
     """The parameters after a few steps with gradients of their own, the second left out in one step."""
-    muon = kind(parameters, lr=0.02, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    muon = kind(parameters, lr=0.02, weight_decay=0.1, momentum=0.95, **options)
     draw = torch.Generator().manual_seed(7)
     for step in range(4):
         for index, parameter in enumerate(parameters):
@@ -28,11 +28,12 @@ def _walked(kind: type[torch.optim.Muon], parameters: list[torch.nn.Parameter]) 
 
 
 @pytest.mark.parametrize("bfloat16", [True, False])
-def test_muon_goes_as_torchs_own(bfloat16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("options", [{"adjust_lr_fn": "match_rms_adamw"}, {"nesterov": False}], ids=str)
+def test_muon_goes_as_torchs_own(bfloat16: bool, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optimizers, "has_bfloat16", lambda _device: bfloat16)
     begun = _matrices()
-    mine = _walked(optimizers.Muon, copy.deepcopy(begun))
-    reference = _walked(torch.optim.Muon, copy.deepcopy(begun))
+    mine = _walked(optimizers.Muon, copy.deepcopy(begun), **options)
+    reference = _walked(torch.optim.Muon, copy.deepcopy(begun), **options)
     for before, one, other in zip(begun, mine, reference, strict=True):
         way = other - before.detach()
         # torch's own is rounded to bfloat16 in each of five steps that make differences larger.

@@ -72,6 +72,7 @@ def load_model(profile: SegmenterProfile, device: str) -> Any:
     weight_files.require(weight_files.shapes(model), found, file)
     model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     if profile.torch_compile is None:
+        # What is compiled is traced whole, and no dictionary can be kept in a graph.
         _keep_positions(model.image_encoder.trunk)
     else:
         _compile(model, profile.torch_compile)

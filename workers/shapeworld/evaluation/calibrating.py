@@ -71,40 +71,47 @@ def _said(name: str, found: Calibrated) -> str:
 def calibrated(
     fitted: Sequence[ClipScore], measured: Sequence[ClipScore], right_iou: float, before: Confidence | None = None
 ) -> Found:
-    """`before`: the profile's. Raises `BadInput` where there is nothing wrong, or nothing right, on either."""
+    """`before`: the profile's; a table of it that calls another IoU right isn't measured. Raises `BadInput` where there
+    is nothing wrong, or nothing right, on either."""
+    tracks, boxes = _tracks(measured), _boxes(measured)
+    earlier = dict[str, Reliability]()
     try:
-        track = _calibrated(
-            _tracks(fitted), _tracks(measured), right_iou, attrgetter("seen"),
-            _says(before.track, _tracks(measured)) if before else None,
-        )  # fmt: skip
-        box = _calibrated(
-            _boxes(fitted), _boxes(measured), _BOX_IOU, attrgetter("named"),
-            _says(before.box, _boxes(measured)) if before else None,
-        )  # fmt: skip
-        of_track = track.calibration
-        frame = _calibrated(
-            _frames(fitted, of_track), _frames(measured, of_track), right_iou, attrgetter("seen"),
-            _says(before.frame, _frames(measured, before.track)) if before else None,
-        )  # fmt: skip
+        if before is not None:
+            earlier = _measured(before, tracks, boxes, _frames(measured, before.track), right_iou)
+        track = _calibrated(_tracks(fitted), tracks, right_iou, attrgetter("seen"), earlier.get("track"))
+        box = _calibrated(_boxes(fitted), boxes, _BOX_IOU, attrgetter("named"), earlier.get("box"))
+        frames, others = _frames(fitted, track.calibration), _frames(measured, track.calibration)
+        frame = _calibrated(frames, others, right_iou, attrgetter("seen"), earlier.get("frame"))
     except ValueError as error:
         raise BadInput(f"{error}; take more clips") from error
     return Found(track, box, frame)
 
 
-def _says(calibration: Calibration, known: Known) -> list[float]:
-    return [calibration.probability(evidence) for evidence, _ in known]
+def _measured(
+    before: Confidence, tracks: Known, boxes: Known, frames: Known, right_iou: float
+) -> dict[str, Reliability]:  # fmt: skip
+    """How far each table that there is can be relied on, by the name of what it is of."""
+    of = {
+        "track": (before.track, tracks, right_iou),
+        "box": (before.box, boxes, _BOX_IOU),
+        "frame": (before.frame, frames, right_iou),
+    }
+    return {name: _relied(*one) for name, one in of.items() if one[0].right_iou == one[2]}
+
+
+def _relied(calibration: Calibration, known: Known, right_iou: float) -> Reliability:
+    said = [calibration.probability(evidence) for evidence, _ in known]
+    return reliability(said, [iou >= right_iou for _, iou in known])
 
 
 def _calibrated(
-    known: Known, others: Known, right_iou: float, own: Callable[[Evidence], float], before: list[float] | None
+    known: Known, others: Known, right_iou: float, own: Callable[[Evidence], float], before: Reliability | None
 ) -> Calibrated:
     right, others_right = ([iou >= right_iou for _, iou in some] for some in (known, others))
     calibration = fit([evidence for evidence, _ in known], right, right_iou)
-    said = reliability(_says(calibration, others), others_right)
-    earlier = reliability(before, others_right) if before else None
     theirs = reliability([own(evidence) for evidence, _ in others], others_right)
     counts = [(len(some), sum(some)) for some in (right, others_right)]
-    return Calibrated(calibration, counts[0], counts[1], said, earlier, theirs)
+    return Calibrated(calibration, counts[0], counts[1], _relied(calibration, others, right_iou), before, theirs)
 
 
 def _tracks(scores: Sequence[ClipScore]) -> Known:

@@ -1,11 +1,11 @@
 """The optimizers of both Thinkers, and the precision they are trained in: the fastest that the machine has."""
 
 from collections import defaultdict
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
+from torch.optim._muon import _adjust_lr
 
 
 def has_bfloat16(device: str) -> bool:
@@ -25,16 +25,12 @@ def autocast(device: str) -> AbstractContextManager[Any]:
 class Muon(torch.optim.Muon):
     """torch's Muon, but matrices of one shape are orthogonalized together, and on a CPU without bfloat16 in float32.
 
-    torch takes them one by one and always in bfloat16, which there is more than half of a step of these small models
+    torch takes them one by one and always in bfloat16, which there is a third of a step of these small models
     (`benchmarks.training_precision`).
     """
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def step(self) -> None:  # type: ignore[override]
         for group in self.param_groups:
             parameters, gradients, momenta = list[torch.Tensor](), list[torch.Tensor](), list[torch.Tensor]()
             self._init_group(group, parameters, gradients, momenta)
@@ -42,12 +38,12 @@ class Muon(torch.optim.Muon):
             for index, parameter in enumerate(parameters):
                 momenta[index].lerp_(gradients[index], 1 - group["momentum"])
                 alike[parameter.shape].append(index)
+            ahead = group["momentum"] if group["nesterov"] else 1.0
             for shape, indices in alike.items():
-                updates = torch.stack([gradients[i].lerp(momenta[i], group["momentum"]) for i in indices])
-                rate = group["lr"] * 0.2 * max(shape) ** 0.5
+                updates = torch.stack([gradients[i].lerp(momenta[i], ahead) for i in indices])
+                rate = _adjust_lr(group["lr"], group["adjust_lr_fn"], shape)
                 for index, update in zip(indices, _orthogonal(updates, group), strict=True):
                     parameters[index].mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-rate)
-        return loss
 
 
 def _orthogonal(matrices: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
