@@ -98,12 +98,34 @@ def test_shares_of_attention_are_those_of_the_real_forward(tokenizer: Any, think
         assert torch.allclose(mine, real[:, :heads, first:], atol=1e-5)
 
 
+@pytest.mark.parametrize("first", [0, 1, 4, 8])
+def test_what_is_said_from_a_position_on_is_the_end_of_the_whole_reading(
+    tokenizer: Any, thinker: Any, first: int
+) -> None:
+    ids = torch.tensor([tokenizer("Locate the red circle Locate the blue star")["input_ids"]] * 2)
+    assert ids.shape[1] > 8
+    positions = torch.arange(ids.shape[1]).expand(3, *ids.shape)
+    embedded = thinker.get_input_embeddings()(ids).detach().requires_grad_()
+    whole, late = read(thinker, embedded, positions), read(thinker, embedded, positions, first)
+    for one, other in zip(whole[:-1], late[:-1], strict=True):
+        assert torch.equal(one, other)
+    assert late[-1].shape[1] == ids.shape[1] - first
+    assert torch.allclose(whole[-1][:, first:], late[-1], atol=1e-5)
+    gradient = torch.randn_like(late[-1])
+    [real] = torch.autograd.grad(whole[-1][:, first:], embedded, gradient)
+    [mine] = torch.autograd.grad(late[-1], embedded, gradient)
+    assert torch.allclose(mine, real, atol=1e-4)
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(7, 7), (300, 300), (131, 300), (128, 256), (1, 9)])
 @pytest.mark.parametrize("causal", [False, True])
-def test_attention_and_its_gradient_are_those_of_the_softmax(causal: bool) -> None:
+def test_attention_and_its_gradient_are_those_of_the_softmax(causal: bool, queries: int, keys: int) -> None:
+    """Also of the last positions alone, and of more queries than attend together."""
     torch.manual_seed(0)
-    inputs = [torch.randn(2, 3, 7, 4, requires_grad=True) for _ in range(3)]
+    inputs = [torch.randn(2, 3, length, 4, requires_grad=True) for length in (queries, keys, keys)]
     query, key, value = inputs
-    real = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=causal, scale=1.0)
+    seen = torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries) if causal else None
+    real = torch.nn.functional.scaled_dot_product_attention(query, key, value, seen, scale=1.0)
     mine = layers.attend(query, key, value, causal)
     assert torch.allclose(mine, real, atol=1e-5)
     gradient = torch.randn_like(real)

@@ -13,6 +13,8 @@ from torch.nn.functional import linear, silu
 MERGE = 2
 #: Of attention; the exponential of it still leaves room for sums in bfloat16.
 _SCORE_MAX = 60.0
+#: Queries that attend together where none may see what comes after it.
+_STRETCH = 128
 
 
 def see(visual: Any, patches: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
@@ -40,19 +42,23 @@ def _patch_positions(grid: tuple[int, int], device: torch.device) -> torch.Tenso
     return place.reshape(-1, 2).to(device)
 
 
-def read(thinker: Any, embeddings: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def read(
+    thinker: Any, embeddings: torch.Tensor, position_ids: torch.Tensor, said_from: int = 0
+) -> tuple[torch.Tensor, ...]:
     """The language model over (B, L, width) with rope positions (3, B, L); rows may be padded on the right.
 
-    Returns the hidden states before the first layer, after each but the last, and after the final norm.
+    Returns the hidden states before the first layer, after each but the last, and after the final norm. The last are
+    those from position `said_from` on alone, (B, L - said_from, width): nothing is said before.
     """
     model, hidden = thinker.model, embeddings
     turn = model.rotary_emb(hidden, position_ids)
     states = []
     for layer in model.layers:
         states.append(hidden)
-        attention = layer.self_attn
+        attention, first = layer.self_attn, said_from if layer is model.layers[-1] else 0
         parts = (attention.q_proj, attention.k_proj, attention.v_proj)
-        hidden = hidden + attention.o_proj(_attend(parts, attention, norm(layer.input_layernorm, hidden), turn, True))
+        attended = _attend(parts, attention, norm(layer.input_layernorm, hidden), turn, True, first)
+        hidden = hidden[:, first:] + attention.o_proj(attended)
         hidden = hidden + _feed_forward(layer.mlp, norm(layer.post_attention_layernorm, hidden))
     return (*states, norm(model.norm, hidden))
 
@@ -84,17 +90,18 @@ def attention_log_shares(
 
 def _attend(
     parts: tuple[Any, Any, Any], attention: Any, hidden: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor],
-    causal: bool,
+    causal: bool, first: int = 0,
 ) -> torch.Tensor:  # fmt: skip
-    """Attention with as many keys as queries, up to its output projection. `parts`: query, key and value layers, which
-    are one matrix product here. `turn`: cosines and sines of the positions, (L, channels) or (B, L, channels)."""
+    """Attention of the positions from `first` on, up to its output projection. `parts`: query, key and value layers,
+    which are one matrix product here. `turn`: cosines and sines of the positions, (L, channels) or (B, L, channels)."""
     batch, length, width = hidden.shape
     weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
     together = linear(hidden, weight, bias).view(batch, length, 3, attention.num_heads, -1)
     cos, sin = (wave.to(together.dtype).view(*wave.shape[:-1], 1, -1) for wave in turn)
     query, key = (_turn(together[:, :, part], cos, sin).transpose(1, 2) for part in (0, 1))
-    attended: torch.Tensor = attend(query * attention.scaling, key, together[:, :, 2].transpose(1, 2), causal)
-    flat: torch.Tensor = attended.transpose(1, 2).reshape(batch, length, width)
+    query, value = query[:, :, first:] * attention.scaling, together[:, :, 2].transpose(1, 2)
+    attended = attend(query, key, value, causal)
+    flat: torch.Tensor = attended.transpose(1, 2).reshape(batch, length - first, width)
     return flat
 
 
@@ -114,8 +121,27 @@ def _feed_forward(mlp: Any, hidden: torch.Tensor) -> torch.Tensor:
     return result
 
 
-class _Attention(torch.autograd.Function):
+def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, causal: bool) -> torch.Tensor:
     """softmax(query @ keyᵀ) @ value for (..., L, channels), seeing everything or (`causal`) what is not in the future.
+
+    There may be fewer queries than keys: they are those of the last positions. What is in the future of a whole stretch
+    of queries is not computed for them.
+    """
+    if not causal:
+        seen: torch.Tensor = _weigh(query, key, value, None)
+        return seen
+    first, length = key.shape[-2] - query.shape[-2], key.shape[-2]
+    begins = range(first, length, _STRETCH)
+    parts = [
+        _weigh(query[..., begin - first : end - first, :], key[..., :end, :], value[..., :end, :], begin)
+        for begin, end in zip(begins, (*begins[1:], length), strict=True)
+    ]
+    return torch.cat(parts, -2)
+
+
+class _Attention(torch.autograd.Function):
+    """softmax(query @ keyᵀ) @ value, seeing everything or (`first`, the position of the first query) what is not in the
+    future.
 
     In bfloat16 on a CPU the softmax and its gradient take longer than the matrix products around them. Here the
     exponentials are taken in place and divided by their sum only after the product with the values. Scores are cut off
@@ -124,11 +150,11 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        context: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, causal: bool
+        context: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, first: int | None
     ) -> torch.Tensor:
         weights = (query @ key.transpose(-1, -2)).clamp_(max=_SCORE_MAX).exp_()
-        if causal:
-            weights.tril_()
+        if first is not None:
+            weights.tril_(first)
         share = 1 / weights.sum(-1, keepdim=True)
         attended = (weights @ value).mul_(share)
         context.save_for_backward(query, key, value, weights, share, attended)
@@ -140,13 +166,13 @@ class _Attention(torch.autograd.Function):
         gradient = gradient * share
         # What the division by the sum adds is one more column of the same product.
         mean = (gradient * attended).sum(-1, keepdim=True)
-        left, right = torch.cat([gradient, -mean], -1), torch.cat([value, torch.ones_like(share)], -1)
+        left, right = torch.cat([gradient, -mean], -1), torch.cat([value, torch.ones_like(value[..., :1])], -1)
         scores = (left @ right.transpose(-1, -2)).mul_(weights)
         of_value = weights.transpose(-1, -2) @ gradient
         return scores @ key, scores.transpose(-1, -2) @ query, of_value, None
 
 
-attend: Any = _Attention.apply
+_weigh: Any = _Attention.apply
 
 
 class _Norm(torch.autograd.Function):

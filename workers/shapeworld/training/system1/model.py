@@ -213,12 +213,18 @@ def read_turns(thinker: Any, heads: Heads, encoder: Encoder, turns: tuple[Turn, 
     `compare_loss`."""
     ids, labels = encoder.given(turns)
     positions = torch.arange(ids.shape[1], device=ids.device).expand(3, *ids.shape)
-    hidden = thinkers.read(thinker, thinker.model.embed_tokens(ids), positions)
-    said = completion_loss(thinker, hidden[-1], ids, labels, encoder)
+    begin = _said_from(labels)
+    hidden = thinkers.read(thinker, thinker.model.embed_tokens(ids), positions, begin)
+    said = completion_loss(thinker, hidden[-1], ids[:, begin:], labels[:, begin:], encoder)
     if not match:
         return said
     compared = compare_loss(heads, hidden[2], ids, encoder)
     return Losses(said.total + match * compared.total, said.figures | compared.figures)
+
+
+def _said_from(labels: torch.Tensor) -> int:
+    """The position before the first that is asked for in any row."""
+    return int((labels != NOT_THERE).any(0).int().argmax()) - 1
 
 
 def embed(
@@ -258,9 +264,10 @@ def watch(thinker: Any, heads: Heads, encoder: Encoder, batch: Batch, phase: Pha
             total, figures = total + 0.5 * timbre.total, figures | timbre.figures
     ids, labels = encoder.watched(batch.clips, rows * columns, 0 if heard is None else heard.shape[1])
     positions = encoder.positions(thinker, ids, count, (rows, columns))
-    hidden = thinkers.read(thinker, embed(thinker, encoder, ids, vision, heard), positions)
+    begin = _said_from(labels)
+    hidden = thinkers.read(thinker, embed(thinker, encoder, ids, vision, heard), positions, begin)
     place = place_loss(heads, tuple(state[ids == encoder.video] for state in hidden[:3]), pieces)
-    said = completion_loss(thinker, hidden[-1], ids, labels, encoder)
+    said = completion_loss(thinker, hidden[-1], ids[:, begin:], labels[:, begin:], encoder)
     figures = figures | said.figures | {"said": float(said.total.detach()), "where": float(place.detach())}
     total = total + said.total + 0.1 * place
     if phase.option("match"):
