@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,10 @@ from workers.shapeworld.training.system1.tokens import Encoder
 from workers.shapeworld.training.trainee import Phase
 from workers.shapeworld.world.observe import observe
 from workers.shapeworld.world.queries import Kind
-from workers.shapeworld.world.shapes import SHAPES
+from workers.shapeworld.world.shapes import COLORS, SHAPES
 from workers.shapeworld.world.sound import SAMPLE_RATE
+from workers.shapeworld.world.splits import HELD_OUT_PAIRS, SEEN_PAIRS
+from workers.shapeworld.world.things import Look
 
 EYES = Path("workers/shapeworld/checkpoints/system2")
 
@@ -205,6 +208,81 @@ def test_a_near_place_costs_less_than_a_far_one_and_a_wrong_colour_is_wrong() ->
     assert near[coder.cells].sum().item() == pytest.approx(1, abs=1e-5)
     red, green = coder.ids(words.COLOR_WORDS[:2])
     assert (coder.nearness[red, red].item(), coder.nearness[red, green].item()) == (1, 0)
+
+
+@pytest.mark.parametrize(("color", "shape"), SEEN_PAIRS[::5])
+def test_no_pair_that_training_never_shows_is_a_rival_of_what_is_said(color: str, shape: str) -> None:
+    """By the gradient of the loss: the shape that is never of that colour is not pushed down, nor is the colour that
+    the shape never has; all others are."""
+    coder = encoder()
+    never_shape = next(s for c, s in HELD_OUT_PAIRS if c == color)
+    never_color = next(c for c, s in HELD_OUT_PAIRS if s == shape)
+    shapes = {f" {never_shape}", f" {Look(shape=never_shape).phrase(plural=True)}"}
+    for text, rivals_of in {
+        f" the {color} {shape}": {f" {color}": {f" {never_color}"}, f" {shape}": shapes},
+        f" {color} plain {shape} since1": {f" {color}": {f" {never_color}"}, f" {shape}": shapes},
+        f" all {color} shapes": {},
+        f" the plain {shape}": {},
+        f" {shape} since1 right yes 2) {color} plain": {},
+    }.items():
+        ids = torch.tensor([coder.tokenizer(text)["input_ids"]])
+        states = torch.zeros(*ids.shape, len(coder.tokenizer), requires_grad=True)
+        says: Any = SimpleNamespace(lm_head=torch.nn.Identity())
+        model.completion_loss(says, states, ids, ids, coder).total.backward()
+        assert states.grad is not None
+        for position, word in enumerate(coder.tokenizer.convert_ids_to_tokens(ids[0]), start=0):
+            if position:
+                left = states.grad[0, position - 1] == 0
+                found = set(coder.tokenizer.convert_ids_to_tokens(left.nonzero()[:, 0]))
+                assert found == rivals_of.get(word.replace("Ġ", " "), set()), (text, word)
+
+
+@pytest.mark.parametrize("gray", [False, True])
+def test_a_seen_thing_is_no_lesson_against_pairs_that_training_never_shows(gray: bool) -> None:
+    coder, heads = encoder(), model.Heads(model.SIZE.width)
+    color, shape = HELD_OUT_PAIRS[0][0], HELD_OUT_PAIRS[1][1]
+    never_shape, never_color = HELD_OUT_PAIRS[0][1], HELD_OUT_PAIRS[1][0]
+    like = pictures.show(SCENES[0].scene, np.asarray([0]))
+    seen = replace(
+        like, colors=_of(like.colors, list(COLORS).index(color)), shapes=_of(like.shapes, SHAPES.index(shape)),
+        textures=_of(like.textures, 0), there=np.ones_like(like.there),
+    )  # fmt: skip
+    torch.manual_seed(0)
+    vision = torch.randn(1, seen.there.size, model.SIZE.width)
+    embedding = torch.randn(len(coder.tokenizer), model.SIZE.width, requires_grad=True)
+    model.look_loss(heads, vision, embedding, coder, seen, gray=gray).total.backward()
+    assert embedding.grad is not None
+    taught = {word for word in (*words.COLOR_WORDS, *words.SHAPE_WORDS) if embedding.grad[coder.ids((word,))].any()}
+    everything = set(words.SHAPE_WORDS) if gray else {*words.COLOR_WORDS, *words.SHAPE_WORDS}
+    assert taught == (everything if gray else everything - {f" {never_shape}", f" {never_color}"})
+
+
+def _of(shares: NDArray[np.float32], index: int) -> NDArray[np.float32]:
+    """Every token 0.6 of that class, and the rest ground."""
+    found = np.zeros_like(shares)
+    found[..., index], found[..., -1] = 0.6, 0.4
+    return found
+
+
+def test_gray_pieces_are_the_same_without_their_colours() -> None:
+    batch = System1Source(3).batch(replace(WHOLE, options={**(WHOLE.options or {}), "gray": 5}), 1)
+    assert batch.gray is not None
+    assert len(batch.gray.frames) == 5
+    for number, frames in enumerate(batch.gray.frames):
+        assert (frames == frames[..., :1]).all()
+        [which] = [
+            n
+            for n in range(len(batch.pieces.frames))
+            if (batch.gray.shapes[number] == batch.pieces.shapes[n]).all()
+            and (batch.gray.offset[number] == batch.pieces.offset[n]).all()
+        ]
+        # What it shows is still there: each gray is a weighing of the colours.
+        colored = batch.pieces.frames[which].reshape(-1, 3).astype(np.float64)
+        weighed, residual, *_ = np.linalg.lstsq(
+            np.c_[colored, np.ones(len(colored))], frames[..., 0].ravel(), rcond=None
+        )
+        assert residual[0] / len(colored) < 1
+        assert (np.sign(weighed[:3]) == np.sign(weighed[:3].sum())).all()
 
 
 @pytest.mark.parametrize("seed", range(4))

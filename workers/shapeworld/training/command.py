@@ -45,7 +45,7 @@ def train(
     trainee: Trainee = import_module(f"{__package__}.{model}").trainee(seed, device, *begun)
     phases = [asdict(phase) | {"options": dict(phase.options or {})} for phase in trainee.phases]
     recipe: dict[str, Any] = {"model": model, "seed": seed, "phases": phases} | dict(trainee.origin)
-    training = Training(trainee, folder, recipe, loaders=loaders)
+    training = Training(trainee, folder, recipe, loaders=loaders, lanes=threads if device == "cpu" else 1)
     with _stopped_by_signals(training):
         try:
             return training.run(stop_after_s)

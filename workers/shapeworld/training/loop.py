@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from workers.shapeworld.training.lanes import Lanes
 from workers.shapeworld.training.trainee import Figures, Phase, Source, Trainee
 
 #: Smoothing of the figures of single steps.
@@ -44,11 +45,12 @@ class Training:
 
     def __init__(
         self, trainee: Trainee, folder: Path, recipe: dict[str, Any], *, save_every_s: float = 120,
-        validate_every_s: float = 300, loaders: int = 1, say: Callable[[str], None] = print,
+        validate_every_s: float = 300, loaders: int = 1, lanes: int = 1,
+        say: Callable[[str], None] = print,
     ) -> None:  # fmt: skip
         self._trainee, self._folder, self._recipe = trainee, folder, recipe
         self._save_every_s, self._validate_every_s, self._loaders = save_every_s, validate_every_s, loaders
-        self._say = say
+        self._say, self._lanes = say, Lanes(trainee, lanes)
         self._position, self._step, self._spent_s = 0, 0, 0.0
         self._optimizers: list[torch.optim.Optimizer] = []
         self._smooth: dict[str, float] = {}
@@ -110,8 +112,7 @@ class Training:
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["scale"]
             optimizer.zero_grad(set_to_none=True)
-        loss, figures = self._trainee.loss(phase, self._step, batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        figures = self._lanes.backward(phase, self._step, batch)
         parameters = [p for o in self._optimizers for group in o.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, phase.clip_norm)
         if not torch.isfinite(norm):

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -45,6 +45,13 @@ class Source(ABC):
         """The batch of that step; the same for the same training seed, phase and step, whenever it is asked for."""
 
 
+class Part(NamedTuple):
+    """A part of a batch, and its share of the whole."""
+
+    batch: Any
+    share: float
+
+
 class Trainee(ABC):
     """A model in training with its auxiliary heads. `modules` is all that is learned and saved for resuming."""
 
@@ -61,6 +68,11 @@ class Trainee(ABC):
     @abstractmethod
     def loss(self, phase: Phase, step: int, batch: Any) -> tuple[torch.Tensor, Figures]:
         """The loss of a batch, and what is worth a curve."""
+
+    def split(self, batch: Any, count: int) -> list[Part]:  # noqa: ARG002 (the base class names it)
+        """At most `count` parts of a batch whose losses, by their shares, are together its loss, or near it; a model
+        that says nothing else takes batches whole."""
+        return [Part(batch, 1.0)]
 
     @abstractmethod
     def validate(self, phase: Phase) -> Figures:

@@ -44,7 +44,8 @@ class Sounds:
 class Batch:
     """`pieces`: of `clips` in order (eight each), or single ones. `readings` have the list given, and no clip.
     `sounds` belong to the clips, or to nothing; `drill` is sound alone. `listed`, two (clips, 6): of each clip the
-    things in the order of its list, and the moments when each is nearest to the first of them."""
+    things in the order of its list, and the moments when each is nearest to the first of them. `gray`: some of the
+    pieces again, without their colours."""
 
     pieces: pictures.Pieces
     readings: tuple[Turn, ...]
@@ -52,6 +53,33 @@ class Batch:
     sounds: Sounds | None = None
     drill: Sounds | None = None
     listed: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+    gray: pictures.Pieces | None = None
+
+    def split(self, count: int) -> "list[Batch]":
+        """`count` parts about as large, or as many as there are clips (of single pieces, pieces)."""
+        count = min(count, len(self.clips) or len(self.pieces.frames))
+        return [self._part(number, count) for number in range(count)]
+
+    def _part(self, number: int, count: int) -> "Batch":
+        def cut(length: int) -> slice:
+            return slice(length * number // count, length * (number + 1) // count)
+
+        def hear(sounds: Sounds | None) -> Sounds | None:
+            some = cut(0 if sounds is None else len(sounds.shapes))
+            return Sounds(sounds.waves[some], sounds.shapes[some]) if sounds and some.start < some.stop else None
+
+        clips, moments = cut(len(self.clips)), sightings.MOMENT_COUNT
+        shown = slice(moments * clips.start, moments * clips.stop) if self.clips else cut(len(self.pieces.frames))
+        gray = cut(0 if self.gray is None else len(self.gray.frames))
+        return Batch(
+            pictures.some(self.pieces, shown),
+            self.readings[cut(len(self.readings))],
+            self.clips[clips],
+            hear(self.sounds),
+            hear(self.drill),
+            (self.listed[0][clips], self.listed[1][clips]) if self.listed else None,
+            pictures.some(self.gray, gray) if self.gray and gray.start < gray.stop else None,
+        )
 
 
 class System1Source(Source):
@@ -64,7 +92,7 @@ class System1Source(Source):
         steps of many; without, "of_one" pieces of each of "scenes". "readings": questions about given lists;
         "listen_every": in which steps there is sound with the clips, or alone; "drill": short sounds besides;
         "crossed", "crossed_readings": in which shares of the steps, and of the given lists, two things go opposite
-        ways and one way is asked for."""
+        ways and one way is asked for; "gray": how many pieces are shown without their colours, too."""
         rng = np.random.default_rng([self._seed, int(phase.option("stream")), step])
         every = int(phase.option("listen_every"))
         listen = every > 0 and step % every == 0
@@ -73,8 +101,8 @@ class System1Source(Source):
         size = _SIZES[int(rng.choice(len(_SIZES), p=_SIZE_SHARES))]
         readings = self._readings(rng, phase)
         pieces = [self._piece(rng, size, int(phase.option("of_one"))) for _ in range(int(phase.option("scenes")))]
-        heard = self._sounds(rng) if listen else None
-        return Batch(pictures.join(pieces), readings, (), heard, self._drill(rng, phase))
+        heard, shown = self._sounds(rng) if listen else None, pictures.join(pieces)
+        return Batch(shown, readings, (), heard, self._drill(rng, phase), None, _gray(rng, shown, phase))
 
     def _whole(self, rng: np.random.Generator, phase: Phase, listen: bool) -> Batch:
         """Clips of one size. Each that is rendered is also shown mirrored, with another question; all have about as
@@ -100,8 +128,9 @@ class System1Source(Source):
         turns = tuple(_turn(sample) for sample in samples)
         heard = hear(rng, samples) if listen else None
         listed, meets = (np.stack(tables) for tables in zip(*(_listed(sample) for sample in samples), strict=True))
-        tables = listed, meets
-        return Batch(pictures.join(pieces), self._readings(rng, phase), turns, heard, self._drill(rng, phase), tables)
+        tables, shown = (listed, meets), pictures.join(pieces)
+        readings, drill = self._readings(rng, phase), self._drill(rng, phase)
+        return Batch(shown, readings, turns, heard, drill, tables, _gray(rng, shown, phase))
 
     def _readings(self, rng: np.random.Generator, phase: Phase) -> tuple[Turn, ...]:
         count, crossed = int(phase.option("readings")), phase.option("crossed_readings")
@@ -134,6 +163,11 @@ class System1Source(Source):
             scene = replace(self._scenes.draw(rng).scene, duration_s=length_s, sound=sound)
             waves.append(audio(scene))
         return Sounds(np.stack(waves), truth)
+
+
+def _gray(rng: np.random.Generator, shown: pictures.Pieces, phase: Phase) -> pictures.Pieces | None:
+    count = int(phase.option("gray"))
+    return pictures.gray(rng, pictures.some(shown, rng.permutation(len(shown.frames))[:count])) if count else None
 
 
 def _turn(sample: Sample) -> Turn:

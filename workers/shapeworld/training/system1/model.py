@@ -31,6 +31,8 @@ _POINTING_LAYER, _POINTING_HEADS = 2, 2
 _CELL_WAVES = 0.7
 #: How much more a token counts where something is in it than where there is ground alone.
 _THERE_WEIGHT = 3.0
+#: The logit of what is no rival.
+NO_RIVAL = -1e4
 
 Figures = dict[str, float]
 
@@ -71,18 +73,29 @@ def begin_cells(thinker: Any, encoder: Encoder, seed: int) -> None:
         thinker.model.embed_tokens.weight[encoder.cells] = begun.to(encoder.cells.device)
 
 
-def look_loss(heads: Heads, vision: torch.Tensor, embedding: torch.Tensor, encoder: Encoder, pieces: Pieces) -> Losses:
+def look_loss(
+    heads: Heads, vision: torch.Tensor, embedding: torch.Tensor, encoder: Encoder, pieces: Pieces, *, gray: bool = False
+) -> Losses:
     """What the vision tokens (P, tokens, width) say of colours, shapes, textures and motion, against the truth.
 
-    The first three are divergences from the shares of the token's area; 0 is perfect.
+    The first three are divergences from the shares of the token's area; 0 is perfect. Where a colour is, the shape that
+    training never shows in it is no rival of the others, nor is its colour where a shape is: else it would be learned
+    that there is no such thing. In `gray` nothing is asked of colours, and all shapes are rivals.
     """
     total, figures = vision.new_zeros(()), Figures()
     truths = (pieces.colors, pieces.shapes, pieces.textures)
+    colors, shapes, _ = shares = [_on(vision, truth).flatten(0, 2) for truth in truths]
+    unpaired = encoder.unpaired.float()
+    absurd = (shapes[:, :-1] @ unpaired.T > 0, colors[:, :-1] @ unpaired > 0, None)
     there = _on(vision, pieces.there).flatten()
-    for family, (name, truth) in enumerate(zip(("color", "shape", "texture"), truths, strict=True)):
+    for family, name in enumerate(("color", "shape", "texture")):
+        if gray and name == "color":
+            continue
         known = torch.cat([embedding[encoder.ids(_FAMILIES[family])], heads.ground[family, None]])
         logits = (vision.flatten(0, 1) @ known.T).float() * heads.scale[family]
-        share = _on(vision, truth).flatten(0, 2)
+        share, no_rival = shares[family], absurd[family]
+        if no_rival is not None and not gray:
+            logits = logits.masked_fill(functional.pad(no_rival & (share[:, :-1] == 0), (0, 1)), NO_RIVAL)
         weight = 1 + _THERE_WEIGHT * (1 - share[:, -1])
         divergence = (share * (share.clamp_min(1e-6).log() - logits.log_softmax(-1))).sum(-1)
         total = total + (divergence * weight).sum() / weight.sum()
@@ -161,11 +174,13 @@ def listen(thinker: Any, encoder: Encoder, sounds: Sounds) -> torch.Tensor:
 def completion_loss(
     thinker: Any, last: torch.Tensor, ids: torch.Tensor, labels: torch.Tensor, encoder: Encoder
 ) -> Losses:
-    """Of the hidden states (B, L, width) the tokens (B, L) that come next, by the encoder's weights and nearness."""
+    """Of the hidden states (B, L, width) the tokens (B, L) that come next, by the encoder's weights and nearness. A
+    word that would make a pair of colour and shape that training never shows is no rival of those that don't."""
     follows = labels[:, 1:]
     asked = follows != NOT_THERE
     truth = follows[asked]
     logits = thinker.lm_head(last[:, :-1][asked]).float()
+    logits = logits.masked_fill(encoder.never_paired(ids)[:, 1:][asked], NO_RIVAL)
     weight = encoder.weights(truth)
     loss = -(encoder.nearness[truth] * logits.log_softmax(-1)).sum(-1)
     chosen = encoder.is_choice[ids[:, :-1][asked]]
@@ -243,11 +258,21 @@ def look(thinker: Any, heads: Heads, encoder: Encoder, batch: Batch) -> Losses:
     vision = _see(thinker, batch.pieces)
     losses = look_loss(heads, vision, thinker.model.embed_tokens.weight, encoder, batch.pieces)
     total, figures = losses.total, losses.figures
+    if batch.gray is not None:
+        gray = look_gray(thinker, heads, encoder, batch.gray)
+        total, figures = total + gray.total, figures | gray.figures
     for sounds in (batch.sounds, batch.drill):
         if sounds is not None:
             timbre = hear_loss(heads, listen(thinker, encoder, sounds), sounds)
             total, figures = total + timbre.total, figures | timbre.figures
     return Losses(total, figures)
+
+
+def look_gray(thinker: Any, heads: Heads, encoder: Encoder, pieces: Pieces) -> Losses:
+    """What pieces without colours are: shapes are to be told by themselves."""
+    embedding = thinker.model.embed_tokens.weight
+    losses = look_loss(heads, _see(thinker, pieces), embedding, encoder, pieces, gray=True)
+    return Losses(losses.total, {f"gray_{name}": value for name, value in losses.figures.items()})
 
 
 def watch(thinker: Any, heads: Heads, encoder: Encoder, batch: Batch, phase: Phase) -> Losses:
@@ -256,6 +281,9 @@ def watch(thinker: Any, heads: Heads, encoder: Encoder, batch: Batch, phase: Pha
     _, rows, columns = pieces.there.shape
     vision = _see(thinker, pieces)
     total, figures = look_loss(heads, vision, thinker.model.embed_tokens.weight, encoder, pieces)
+    if batch.gray is not None:
+        gray = look_gray(thinker, heads, encoder, batch.gray)
+        total, figures = total + gray.total, figures | gray.figures
     heard = None if batch.sounds is None else listen(thinker, encoder, batch.sounds)
     drilled = None if batch.drill is None else listen(thinker, encoder, batch.drill)
     for sounds, tokens in ((batch.sounds, heard), (batch.drill, drilled)):

@@ -1,6 +1,6 @@
 """Pictures and their truth as arrays: frames as the model gets them, and what is in each of its tokens."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,25 @@ def mirror(pieces: Pieces) -> Pieces:
         thing=pieces.thing[:, :, ::-1],
         there=pieces.there[:, :, ::-1],
     )
+
+
+def some(pieces: Pieces, which: NDArray[np.int64] | slice) -> Pieces:
+    return Pieces(*(part[which] for part in _fields(pieces)))
+
+
+def gray(rng: np.random.Generator, pieces: Pieces) -> Pieces:
+    """Without their colours: each piece in a gray of its own, that weighs red, green and blue somehow, of any contrast
+    from half to whole and any brightness, half of them with light and dark exchanged."""
+    count = len(pieces.frames)
+    weights = rng.dirichlet(np.ones(3), count).astype(np.float32)
+    light = np.einsum("pthwc,pc->pthw", pieces.frames, weights)
+    low, high = light.min((1, 2, 3), keepdims=True), light.max((1, 2, 3), keepdims=True)
+    light = (light - low) / np.maximum(high - low, 1)
+    contrast, raised, exchanged = (rng.random((count, 1, 1, 1), np.float32) for _ in range(3))
+    contrast = 0.5 + contrast / 2
+    shade = np.where(exchanged < 0.5, 1 - light, light) * contrast + raised * (1 - contrast)
+    frames = np.repeat((shade * 255).round().astype(np.uint8)[..., None], 3, -1)
+    return replace(pieces, frames=frames)
 
 
 def show(scene: Scene, moments: NDArray[Any]) -> Pieces:

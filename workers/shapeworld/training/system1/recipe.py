@@ -17,7 +17,7 @@ from workers.shapeworld.training.system1 import model
 from workers.shapeworld.training.system1.batches import Batch, System1Source
 from workers.shapeworld.training.system1.tokens import Encoder
 from workers.shapeworld.training.system1.validation import Validation
-from workers.shapeworld.training.trainee import Figures, Phase, Trainee
+from workers.shapeworld.training.trainee import Figures, Part, Phase, Trainee
 
 MAX_PIXELS = 9216
 PHASES = (
@@ -25,21 +25,21 @@ PHASES = (
         "apart", 300, 2e-3, warmup=50, decay=0,
         options={
             "stream": 1, "scenes": 16, "of_one": 3, "readings": 32, "listen_every": 6, "drill": 8, "vision": 3,
-            "match": 1,
+            "match": 1, "gray": 16,
         },
     ),
     Phase(
         "few", 100, 2e-3, warmup=50, decay=0,
         options={
             "stream": 2, "clips": 16, "readings": 16, "listen_every": 10, "drill": 8, "things_max": 2, "vision": 2,
-            "match": 1, "point": 1,
+            "match": 1, "point": 1, "gray": 32,
         },
     ),
     Phase(
-        "whole", 3600, 2e-3, warmup=20, decay=0.5,
+        "whole", 3000, 2e-3, warmup=20, decay=0.5,
         options={
             "stream": 3, "clips": 16, "readings": 16, "listen_every": 10, "drill": 8, "vision": 2, "match": 1,
-            "point": 1, "crowded": 0.25, "crossed": 0.12, "crossed_readings": 0.12,
+            "point": 1, "gray": 32, "crowded": 0.25, "crossed": 0.12, "crossed_readings": 0.12,
         },
     ),
 )  # fmt: skip
@@ -77,6 +77,10 @@ class System1Trainee(Trainee):
             reading = model.read_turns(*parts, batch.readings, phase.option("match"))
         figures = losses.figures | {f"reading_{name}": value for name, value in reading.figures.items()}
         return losses.total + reading.total, figures
+
+    def split(self, batch: Batch, count: int) -> list[Part]:
+        parts = batch.split(count)
+        return [Part(part, len(part.pieces.frames) / len(batch.pieces.frames)) for part in parts]
 
     def validate(self, phase: Phase) -> Figures:
         """Of answers about whole validation clips; nothing before these are trained."""

@@ -15,7 +15,9 @@ from workers.shapeworld.training.system1.pictures import NOT_THERE
 from workers.shapeworld.training.system1.sightings import FRAME_COUNT, MOMENT_COUNT, NOMINAL_FPS
 from workers.shapeworld.world.queries import SIDES
 from workers.shapeworld.world.questions import WORDINGS
+from workers.shapeworld.world.shapes import COLORS, SHAPES
 from workers.shapeworld.world.sound import SAMPLE_RATE
+from workers.shapeworld.world.splits import HELD_OUT_PAIRS
 
 #: Bytes and some words of the instructions; all others are pieces.
 _VOCABULARY = 480
@@ -107,6 +109,13 @@ class Encoder:
         looks = (*words.COLOR_WORDS, *words.SHAPE_WORDS, *words.TEXTURE_WORDS)
         self._look[self.ids(looks)] = torch.arange(len(looks), device=device)
         self._look[self.ids(words.PLURALS)] = self._look[self.ids(words.SHAPE_WORDS)]
+        self.unpaired = torch.zeros(len(COLORS), len(SHAPES), dtype=torch.bool, device=device)
+        for color, shape in HELD_OUT_PAIRS:
+            self.unpaired[tuple(COLORS).index(color), SHAPES.index(shape)] = True
+        self._color, self._shape = torch.full((2, size), -1, device=device)
+        self._color[self.ids(words.COLOR_WORDS)] = torch.arange(len(COLORS), device=device)
+        for family in (words.SHAPE_WORDS, words.PLURALS):
+            self._shape[self.ids(family)] = torch.arange(len(SHAPES), device=device)
         [self._begin], [self._heard] = (self.ids((word,)).tolist() for word in (words.BEGIN, words.HEARD))
 
     def _set_near(self, ids: torch.Tensor, places: torch.Tensor, spread: float) -> None:
@@ -122,6 +131,20 @@ class Encoder:
         listed = (look >= 0) & answered & (after != self._heard)
         same = look[:, :, None] == look.where(asks, -2)[:, None]
         return listed, listed & same.any(-1)
+
+    def never_paired(self, ids: torch.Tensor) -> torch.Tensor:
+        """(B, L, vocabulary) bool: which words would, in place of the colour or shape that stands there, make a pair
+        that training never shows with the shape or colour of the same phrase, beside it or with one word between."""
+        color, shape = self._color[ids], self._shape[ids]
+        pad = torch.nn.functional.pad
+        before = [pad(color, (apart, 0), value=-1)[:, : ids.shape[1]] for apart in (1, 2)]
+        after = [pad(shape, (0, apart), value=-1)[:, apart:] for apart in (1, 2)]
+        its_color = before[0].where(before[0] >= 0, before[1]).where(shape >= 0, -1)
+        its_shape = after[0].where(after[0] >= 0, after[1]).where(color >= 0, -1)
+        # The last row, and column, of the table: no colour, no shape.
+        unpaired = pad(self.unpaired, (0, 1, 0, 1))
+        shapes, colors = unpaired[its_color][..., self._shape], unpaired.T[its_shape][..., self._color]
+        return shapes | colors
 
     def pointers(self, ids: torch.Tensor, listed: torch.Tensor, meets: torch.Tensor) -> "Pointers":
         """Where the list (B, L) is about to say something of a thing that can be looked at: its number and its looks,
