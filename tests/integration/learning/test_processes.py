@@ -114,8 +114,10 @@ def test_two_processes_make_the_training_of_one(tmp_path: Path, whole: tuple[Pat
     processes = [start([str(tmp_path), str(STEPS)], RANK=str(n), LOCAL_RANK=str(n), **common) for n in range(2)]
     assert [process.wait(timeout=280) for process in processes] == [0, 0]
     first, second = zip(courses(tmp_path), courses(whole[0]), strict=True)
-    # Entropy and KL are means over micro-batches, of which one process has two.
-    assert first[0] == pytest.approx(first[1], rel=1e-3, abs=1e-5)
+    # Entropy and KL are means over micro-batches, of which one process has two: each counts as much, however long.
+    means = ("entropy", "kl")
+    for name in first[0]:
+        assert first[0][name] == pytest.approx(first[1][name], rel=1e-2 if name in means else 1e-3, abs=1e-5), name
     assert second[0] == pytest.approx(second[1], rel=1e-2, abs=1e-3)
     ours, theirs = weights(tmp_path), weights(whole[0])
     # Adam divides by the gradient's size, so where a gradient is all rounding its sign is anything.
