@@ -77,10 +77,10 @@ def gray(rng: np.random.Generator, pieces: Pieces) -> Pieces:
     weights = rng.dirichlet(np.ones(3), count).astype(np.float32)
     light = np.einsum("pthwc,pc->pthw", pieces.frames, weights)
     low, high = light.min((1, 2, 3), keepdims=True), light.max((1, 2, 3), keepdims=True)
-    light = (light - low) / np.maximum(high - low, 1)
+    whole = (light - low) / np.maximum(high - low, 1)
     contrast, raised, exchanged = (rng.random((count, 1, 1, 1), np.float32) for _ in range(3))
     contrast = 0.5 + contrast / 2
-    shade = np.where(exchanged < 0.5, 1 - light, light) * contrast + raised * (1 - contrast)
+    shade = np.where(exchanged < 0.5, 1 - whole, whole) * contrast + raised * (1 - contrast)
     frames = np.repeat((shade * 255).round().astype(np.uint8)[..., None], 3, -1)
     return replace(pieces, frames=frames)
 
