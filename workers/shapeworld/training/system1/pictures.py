@@ -78,8 +78,8 @@ def gray(rng: np.random.Generator, pieces: Pieces) -> Pieces:
     light = np.einsum("pthwc,pc->pthw", pieces.frames, weights)
     low, high = light.min((1, 2, 3), keepdims=True), light.max((1, 2, 3), keepdims=True)
     whole = (light - low) / np.maximum(high - low, 1)
-    contrast, raised, exchanged = (rng.random((count, 1, 1, 1), np.float32) for _ in range(3))
-    contrast = 0.5 + contrast / 2
+    drawn, raised, exchanged = (rng.random((count, 1, 1, 1), np.float32) for _ in range(3))
+    contrast = 0.5 + drawn / 2
     shade = np.where(exchanged < 0.5, 1 - whole, whole) * contrast + raised * (1 - contrast)
     frames = np.repeat((shade * 255).round().astype(np.uint8)[..., None], 3, -1)
     return replace(pieces, frames=frames)
