@@ -230,7 +230,7 @@ def test_no_pair_that_training_never_shows_is_a_rival_of_what_is_said(color: str
         says: Any = SimpleNamespace(lm_head=torch.nn.Identity())
         model.completion_loss(says, states, ids, ids, coder).total.backward()
         assert states.grad is not None
-        for position, word in enumerate(coder.tokenizer.convert_ids_to_tokens(ids[0]), start=0):
+        for position, word in enumerate(coder.tokenizer.convert_ids_to_tokens(ids[0])):
             if position:
                 left = states.grad[0, position - 1] == 0
                 found = set(coder.tokenizer.convert_ids_to_tokens(left.nonzero()[:, 0]))

@@ -255,12 +255,7 @@ def embed(
 
 def look(thinker: Any, heads: Heads, encoder: Encoder, batch: Batch) -> Losses:
     """What single pieces and sounds are, told by the towers alone."""
-    vision = _see(thinker, batch.pieces)
-    losses = look_loss(heads, vision, thinker.model.embed_tokens.weight, encoder, batch.pieces)
-    total, figures = losses.total, losses.figures
-    if batch.gray is not None:
-        gray = look_gray(thinker, heads, encoder, batch.gray)
-        total, figures = total + gray.total, figures | gray.figures
+    _, (total, figures) = look_at(thinker, heads, encoder, batch)
     for sounds in (batch.sounds, batch.drill):
         if sounds is not None:
             timbre = hear_loss(heads, listen(thinker, encoder, sounds), sounds)
@@ -268,22 +263,23 @@ def look(thinker: Any, heads: Heads, encoder: Encoder, batch: Batch) -> Losses:
     return Losses(total, figures)
 
 
-def look_gray(thinker: Any, heads: Heads, encoder: Encoder, pieces: Pieces) -> Losses:
-    """What pieces without colours are: shapes are to be told by themselves."""
-    embedding = thinker.model.embed_tokens.weight
-    losses = look_loss(heads, _see(thinker, pieces), embedding, encoder, pieces, gray=True)
-    return Losses(losses.total, {f"gray_{name}": value for name, value in losses.figures.items()})
+def look_at(thinker: Any, heads: Heads, encoder: Encoder, batch: Batch) -> tuple[torch.Tensor, Losses]:
+    """The vision tokens (P, tokens, width) of the batch's pieces, and what they say; with what those without colours
+    say, in which shapes are to be told by themselves."""
+    embedding, vision = thinker.model.embed_tokens.weight, _see(thinker, batch.pieces)
+    seen = look_loss(heads, vision, embedding, encoder, batch.pieces)
+    if batch.gray is None:
+        return vision, seen
+    gray = look_loss(heads, _see(thinker, batch.gray), embedding, encoder, batch.gray, gray=True)
+    figures = {f"gray_{name}": value for name, value in gray.figures.items()}
+    return vision, Losses(seen.total + gray.total, seen.figures | figures)
 
 
 def watch(thinker: Any, heads: Heads, encoder: Encoder, batch: Batch, phase: Phase) -> Losses:
     """All losses of whole clips; phase options "match" and "point" weigh `compare_loss` and `point_loss`."""
     pieces, count = batch.pieces, len(batch.clips)
     _, rows, columns = pieces.there.shape
-    vision = _see(thinker, pieces)
-    total, figures = look_loss(heads, vision, thinker.model.embed_tokens.weight, encoder, pieces)
-    if batch.gray is not None:
-        gray = look_gray(thinker, heads, encoder, batch.gray)
-        total, figures = total + gray.total, figures | gray.figures
+    vision, (total, figures) = look_at(thinker, heads, encoder, batch)
     heard = None if batch.sounds is None else listen(thinker, encoder, batch.sounds)
     drilled = None if batch.drill is None else listen(thinker, encoder, batch.drill)
     for sounds, tokens in ((batch.sounds, heard), (batch.drill, drilled)):
