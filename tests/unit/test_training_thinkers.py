@@ -9,6 +9,7 @@ import torch
 
 from backend.domain.errors import BadInput
 from workers.shapeworld.training import layers, thinkers
+from workers.shapeworld.training.attention import attend
 from workers.shapeworld.training.optimizers import make_optimizers
 from workers.shapeworld.training.thinkers import (
     ThinkerSize,
@@ -117,22 +118,35 @@ def test_what_is_said_from_a_position_on_is_the_end_of_the_whole_reading(
     assert torch.allclose(mine, real, atol=1e-4)
 
 
-@pytest.mark.parametrize(("queries", "keys"), [(7, 7), (300, 300), (131, 300), (128, 256), (1, 9)])
-@pytest.mark.parametrize("causal", [False, True])
-def test_attention_and_its_gradient_are_those_of_the_softmax(causal: bool, queries: int, keys: int) -> None:
+@pytest.mark.parametrize("first", [None, 0, 1, 169, 299])
+@pytest.mark.parametrize(("batch", "waves"), [(2, 1), (3, 3)])
+def test_attention_and_its_gradient_are_those_of_the_softmax(first: int | None, batch: int, waves: int) -> None:
     """Also of the last positions alone, and of more queries than attend together."""
     torch.manual_seed(0)
-    inputs = [torch.randn(2, 3, length, 4, requires_grad=True) for length in (queries, keys, keys)]
-    query, key, value = inputs
-    seen = torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries) if causal else None
-    real = torch.nn.functional.scaled_dot_product_attention(query, key, value, seen, scale=1.0)
-    mine = layers.attend(query, key, value, causal)
+    length, heads, channels = 300, 2, 8
+    together = torch.randn(batch, length, 3, heads, channels, requires_grad=True)
+    angle = 9 * torch.rand(waves, length, channels // 2).repeat(1, 1, 2)
+    real = _softmax_attention(together, angle, 0.3, first)
+    mine = attend(together, angle.cos(), angle.sin(), 0.3, first)
     assert torch.allclose(mine, real, atol=1e-5)
     gradient = torch.randn_like(real)
-    for one, other in zip(
-        torch.autograd.grad(mine, inputs, gradient), torch.autograd.grad(real, inputs, gradient), strict=True
-    ):
-        assert torch.allclose(one, other, atol=1e-4)
+    [expected] = torch.autograd.grad(real, together, gradient)
+    [found] = torch.autograd.grad(mine, together, gradient)
+    assert torch.allclose(found, expected, atol=1e-4)
+
+
+def _softmax_attention(together: torch.Tensor, angle: torch.Tensor, scaling: float, first: int | None) -> torch.Tensor:
+    """The same by torch's own attention, each pair of channels turned as a complex number."""
+    query, key, value = together.permute(2, 0, 3, 1, 4)
+    turns = torch.polar(torch.ones(()), angle.chunk(2, -1)[0])[:, None]
+    query, key = (
+        torch.view_as_real(torch.complex(*part.chunk(2, -1)) * turns).movedim(-1, -2).flatten(-2)
+        for part in (query, key)
+    )
+    length = together.shape[1]
+    seen = None if first is None else torch.ones(length, length, dtype=torch.bool).tril()[first:]
+    real = torch.nn.functional.scaled_dot_product_attention(query[:, :, first or 0 :], key, value, seen, scale=scaling)
+    return real.transpose(1, 2).flatten(2)
 
 
 def test_the_norm_and_its_gradient_are_those_of_the_class(thinker: Any) -> None:

@@ -9,12 +9,10 @@ from typing import Any
 import torch
 from torch.nn.functional import linear, silu
 
+from workers.shapeworld.training.attention import attend, turn
+
 #: Patches of a side that become one token.
 MERGE = 2
-#: Of attention; the exponential of it still leaves room for sums in bfloat16.
-_SCORE_MAX = 60.0
-#: Queries that attend together where none may see what comes after it.
-_STRETCH = 128
 
 
 def see(visual: Any, patches: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
@@ -24,11 +22,11 @@ def see(visual: Any, patches: torch.Tensor, grid: tuple[int, int]) -> torch.Tens
     that it is, whose gradient is much cheaper. All layers see the whole picture.
     """
     hidden = linear(patches, visual.patch_embed.proj.weight.flatten(1))
-    turn = visual.rotary_pos_emb(hidden, _patch_positions(grid, patches.device))
+    waves = visual.rotary_pos_emb(hidden, _patch_positions(grid, patches.device))
     for block in visual.blocks:
         attention = block.attn
         parts = (attention.q, attention.k, attention.v)
-        hidden = hidden + attention.proj(_attend(parts, attention, norm(block.norm1, hidden), turn, False))
+        hidden = hidden + attention.proj(_attend(parts, attention, norm(block.norm1, hidden), waves, None))
         hidden = hidden + _feed_forward(block.mlp, norm(block.norm2, hidden))
     tokens: torch.Tensor = visual.merger(hidden)
     return tokens.view(patches.shape[0], patches.shape[1] // MERGE**2, -1)
@@ -51,13 +49,13 @@ def read(
     those from position `said_from` on alone, (B, L - said_from, width): nothing is said before.
     """
     model, hidden = thinker.model, embeddings
-    turn = model.rotary_emb(hidden, position_ids)
+    waves = model.rotary_emb(hidden, position_ids)
     states = []
     for layer in model.layers:
         states.append(hidden)
         attention, first = layer.self_attn, said_from if layer is model.layers[-1] else 0
         parts = (attention.q_proj, attention.k_proj, attention.v_proj)
-        attended = _attend(parts, attention, norm(layer.input_layernorm, hidden), turn, True, first)
+        attended = _attend(parts, attention, norm(layer.input_layernorm, hidden), waves, first)
         hidden = hidden[:, first:] + attention.o_proj(attended)
         hidden = hidden + _feed_forward(layer.mlp, norm(layer.post_attention_layernorm, hidden))
     return (*states, norm(model.norm, hidden))
@@ -80,8 +78,8 @@ def attention_log_shares(
         flat = linear(some, part.weight[:channels], part.bias[:channels])
         return flat.view(*some.shape[:2], heads, -1).transpose(1, 2)
 
-    query = _turn(project(attention.q_proj, states[:, first:]), cos[:, :, first:], sin[:, :, first:])
-    key = _turn(project(attention.k_proj, states), cos, sin)
+    query = turn(project(attention.q_proj, states[:, first:]), cos[:, :, first:], sin[:, :, first:])
+    key = turn(project(attention.k_proj, states), cos, sin)
     scores = (query * attention.scaling @ key.transpose(-1, -2)).float()
     later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(first + 1)
     shares: torch.Tensor = scores.masked_fill(later, -torch.inf).log_softmax(-1)
@@ -89,26 +87,14 @@ def attention_log_shares(
 
 
 def _attend(
-    parts: tuple[Any, Any, Any], attention: Any, hidden: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor],
-    causal: bool, first: int = 0,
+    parts: tuple[Any, Any, Any], attention: Any, hidden: torch.Tensor, waves: tuple[torch.Tensor, torch.Tensor],
+    first: int | None,
 ) -> torch.Tensor:  # fmt: skip
-    """Attention of the positions from `first` on, up to its output projection. `parts`: query, key and value layers,
-    which are one matrix product here. `turn`: cosines and sines of the positions, (L, channels) or (B, L, channels)."""
-    batch, length, width = hidden.shape
+    """Attention up to its output projection; `first` as in `attend`. `parts`: query, key and value layers, which are
+    one matrix product here. `waves`: cosines and sines of the positions, (L, channels) or (B, L, channels)."""
     weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
-    together = linear(hidden, weight, bias).view(batch, length, 3, attention.num_heads, -1)
-    cos, sin = (wave.to(together.dtype).view(*wave.shape[:-1], 1, -1) for wave in turn)
-    query, key = (_turn(together[:, :, part], cos, sin).transpose(1, 2) for part in (0, 1))
-    query, value = query[:, :, first:] * attention.scaling, together[:, :, 2].transpose(1, 2)
-    attended = attend(query, key, value, causal)
-    flat: torch.Tensor = attended.transpose(1, 2).reshape(batch, length - first, width)
-    return flat
-
-
-def _turn(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary positions: each half of the channels turned against the other."""
-    first, second = heads.chunk(2, -1)
-    return heads * cos + torch.cat([-second, first], -1) * sin
+    together = linear(hidden, weight, bias).view(*hidden.shape[:2], 3, attention.num_heads, -1)
+    return attend(together, *waves, attention.scaling, first)
 
 
 def _feed_forward(mlp: Any, hidden: torch.Tensor) -> torch.Tensor:
@@ -119,60 +105,6 @@ def _feed_forward(mlp: Any, hidden: torch.Tensor) -> torch.Tensor:
     gate, up = linear(hidden, weight, bias).chunk(2, -1)
     result: torch.Tensor = mlp.down_proj(silu(gate) * up)
     return result
-
-
-def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, causal: bool) -> torch.Tensor:
-    """softmax(query @ keyᵀ) @ value for (..., L, channels), seeing everything or (`causal`) what is not in the future.
-
-    There may be fewer queries than keys: they are those of the last positions. What is in the future of a whole stretch
-    of queries is not computed for them.
-    """
-    if not causal:
-        seen: torch.Tensor = _weigh(query, key, value, None)
-        return seen
-    first, length = key.shape[-2] - query.shape[-2], key.shape[-2]
-    begins = range(first, length, _STRETCH)
-    parts = [
-        _weigh(query[..., begin - first : end - first, :], key[..., :end, :], value[..., :end, :], begin)
-        for begin, end in zip(begins, (*begins[1:], length), strict=True)
-    ]
-    return torch.cat(parts, -2)
-
-
-class _Attention(torch.autograd.Function):
-    """softmax(query @ keyᵀ) @ value, seeing everything or (`first`, the position of the first query) what is not in the
-    future.
-
-    In bfloat16 on a CPU the softmax and its gradient take longer than the matrix products around them. Here the
-    exponentials are taken in place and divided by their sum only after the product with the values. Scores are cut off
-    instead of shifted, far above what training reaches.
-    """
-
-    @staticmethod
-    def forward(
-        context: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, first: int | None
-    ) -> torch.Tensor:
-        weights = (query @ key.transpose(-1, -2)).clamp_(max=_SCORE_MAX).exp_()
-        if first is not None:
-            weights.tril_(first)
-        share = 1 / weights.sum(-1, keepdim=True)
-        attended = (weights @ value).mul_(share)
-        context.save_for_backward(query, key, value, weights, share, attended)
-        return attended
-
-    @staticmethod
-    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
-        query, key, value, weights, share, attended = context.saved_tensors
-        gradient = gradient * share
-        # What the division by the sum adds is one more column of the same product.
-        mean = (gradient * attended).sum(-1, keepdim=True)
-        left, right = torch.cat([gradient, -mean], -1), torch.cat([value, torch.ones_like(value[..., :1])], -1)
-        scores = (left @ right.transpose(-1, -2)).mul_(weights)
-        of_value = weights.transpose(-1, -2) @ gradient
-        return scores @ key, scores.transpose(-1, -2) @ query, of_value, None
-
-
-_weigh: Any = _Attention.apply
 
 
 class _Norm(torch.autograd.Function):
