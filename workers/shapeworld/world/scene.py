@@ -3,8 +3,10 @@
 Lengths are shares of the view's shorter side, so the view is 1 by 1 or longer; times are seconds; y points down.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -77,11 +79,22 @@ class Scene:
 
 def frame_times(scene: Scene) -> tuple[Fraction, ...]:
     """The exact time in seconds at which each frame is shown; the first at 0."""
+    ticks, tick_s = frame_ticks(scene)
+    return tuple(at * tick_s for at in ticks)
+
+
+def frame_ticks(scene: Scene) -> tuple[Sequence[int], Fraction]:
+    """The same in ticks, and how long a tick is in seconds."""
     if scene.frame_rate is not None:
-        return tuple(Fraction(n, scene.frame_rate) for n in range(int(scene.duration_s * scene.frame_rate)))
-    rng = np.random.default_rng([scene.seed, 3])
-    times, at_ms = [], 0
-    while at_ms < scene.duration_s * 1000:
-        times.append(at_ms * VARIABLE_TICK_S)
+        return range(int(scene.duration_s * scene.frame_rate)), Fraction(1, scene.frame_rate)
+    return _variable_ticks(scene.seed, scene.duration_s), VARIABLE_TICK_S
+
+
+@lru_cache(maxsize=64)
+def _variable_ticks(seed: int, duration_s: float) -> tuple[int, ...]:
+    rng = np.random.default_rng([seed, 3])
+    times_ms, at_ms = [], 0
+    while at_ms < duration_s * 1000:
+        times_ms.append(at_ms)
         at_ms += int(rng.choice(_VARIABLE_STEPS_MS))
-    return tuple(times)
+    return tuple(times_ms)

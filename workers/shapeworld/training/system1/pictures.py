@@ -1,6 +1,7 @@
 """Pictures and their truth as arrays: frames as the model gets them, and what is in each of its tokens."""
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -93,25 +94,34 @@ def show(scene: Scene, moments: NDArray[Any]) -> Pieces:
     images, labels = [], []
     for frame in frames_at(scene, time_s.tolist(), _OVERSIZE * min(width, height)):
         images.append(_shrink(frame.image, width, height))
-        labels.append(_fit(frame.labels, width, height)[::_OVERSIZE, ::_OVERSIZE])
+        labels.append(_pick(frame.labels, width, height))
     centers = np.stack([scene.centers(i, time_s) for i in range(len(scene.things))])
     centers_px = (centers / np.asarray(scene.view) * (width, height)).reshape(len(centers), -1, 2, 2)
     shares = _shares(np.stack(labels), len(scene.things))
     return _truth(scene, np.stack(images).reshape(-1, 2, height, width, 3), shares, centers_px)
 
 
-def _fit(image: NDArray[Any], width: int, height: int) -> NDArray[Any]:
-    """Without the few columns or rows that would make the sides no whole number of tokens."""
-    rows = np.linspace(0, image.shape[0] - 1, _OVERSIZE * height).round().astype(int)
-    columns = np.linspace(0, image.shape[1] - 1, _OVERSIZE * width).round().astype(int)
-    return image[rows[:, None], columns] if image.shape[:2] != (len(rows), len(columns)) else image
+@cache
+def _lines(there: int, wanted: int) -> NDArray[np.intp]:
+    """Which rows or columns of a rendered picture are kept: without the few that would make the sides no whole number
+    of tokens."""
+    return np.linspace(0, there - 1, wanted * _OVERSIZE).round().astype(np.intp)
+
+
+def _pick(labels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    rows, columns = _lines(labels.shape[0], height), _lines(labels.shape[1], width)
+    return labels[rows[::_OVERSIZE]].take(columns[::_OVERSIZE], 1)
 
 
 def _shrink(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    fitted = _fit(image, width, height)
-    total = sum(fitted[y::_OVERSIZE, x::_OVERSIZE].astype(np.uint16) for y in range(2) for x in range(2))
-    mean: NDArray[np.uint8] = np.asarray((total + 2) // _OVERSIZE**2).astype(np.uint8)
-    return mean
+    rows, columns = _lines(image.shape[0], height), _lines(image.shape[1], width)
+    # One after the other, and in as few columns as there are: each of these moves the whole picture.
+    pairs = np.add(image[rows[::2]], image[rows[1::2]], dtype=np.uint16)
+    total = pairs.take(columns[::2], 1)
+    total += pairs.take(columns[1::2], 1)
+    total += 2
+    total //= _OVERSIZE**2
+    return total.astype(np.uint8)
 
 
 def _shares(labels: NDArray[np.uint8], count: int) -> NDArray[np.float32]:

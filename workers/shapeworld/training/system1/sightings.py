@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from backend.domain.frames import sample_uniformly
 from workers.shapeworld.world.observe import SEEN_SHARE, Observation
-from workers.shapeworld.world.scene import Scene, frame_times
+from workers.shapeworld.world.scene import Scene, frame_ticks
 from workers.shapeworld.world.things import Look
 
 #: The profile's `max_frames` and `nominal_fps`: sixteen frames shown as four seconds.
@@ -64,9 +64,10 @@ def size_px(scene: Scene) -> tuple[int, int]:
 
 def sampled_times(scene: Scene) -> NDArray[np.float64]:
     """(16,) times in seconds of the frames that the pipeline samples."""
-    times = frame_times(scene)
-    indices = sample_uniformly(len(times), FRAME_COUNT, NOMINAL_FPS).frame_indices
-    return np.asarray([float(times[index]) for index in indices])
+    ticks, tick_s = frame_ticks(scene)
+    indices = sample_uniformly(len(ticks), FRAME_COUNT, NOMINAL_FPS).frame_indices
+    # Rounded as the exact fraction would be, without one for each frame.
+    return np.asarray([ticks[index] * tick_s.numerator / tick_s.denominator for index in indices])
 
 
 def shown(seen: Observation, time_s: NDArray[Any]) -> NDArray[np.float64]:
