@@ -237,6 +237,23 @@ def test_no_pair_that_training_never_shows_is_a_rival_of_what_is_said(color: str
                 assert found == rivals_of.get(word.replace("Ġ", " "), set()), (text, word)
 
 
+def test_where_a_thing_has_left_or_has_come_counts_more() -> None:
+    """By the gradient of the loss at each place of a trace, all of them equally unsure."""
+    coder = encoder()
+    trace = [words.CELLS[3], words.CELLS[4], words.NOWHERE, words.NOWHERE, words.CELLS[9], words.CELLS[9]]
+    ids = coder.ids(trace)[None]
+    states = torch.zeros(*ids.shape, len(coder.tokenizer), requires_grad=True)
+    says: Any = SimpleNamespace(lm_head=torch.nn.Identity())
+    found = model.completion_loss(says, states, ids, ids, coder)
+    found.total.backward()
+    assert states.grad is not None
+    pushed = -states.grad[0, :-1].gather(1, coder.ids(trace[1:])[:, None])[:, 0]
+    stays, left, away, come, rests = (pushed / pushed[2]).tolist()
+    assert (away, rests) == pytest.approx((1, stays))
+    assert (left, come) == pytest.approx((4, 4 * stays))
+    assert found.figures["turn"] == 0
+
+
 @pytest.mark.parametrize("gray", [False, True])
 def test_a_seen_thing_is_no_lesson_against_pairs_that_training_never_shows(gray: bool) -> None:
     coder, heads = encoder(), model.Heads(model.SIZE.width)

@@ -31,6 +31,8 @@ _POINTING_LAYER, _POINTING_HEADS = 2, 2
 _CELL_WAVES = 0.7
 #: How much more a token counts where something is in it than where there is ground alone.
 _THERE_WEIGHT = 3.0
+#: How much more the place counts at which a thing has left, or has come: the next would be that of some other thing.
+_TURN_WEIGHT = 4.0
 #: The logit of what is no rival.
 NO_RIVAL = -1e4
 
@@ -183,10 +185,11 @@ def completion_loss(
     logits = logits.masked_fill(encoder.never_paired(ids)[:, 1:][asked], NO_RIVAL)
     weight = encoder.weights(truth)
     loss = -(encoder.nearness[truth] * logits.log_softmax(-1)).sum(-1)
-    chosen = encoder.is_choice[ids[:, :-1][asked]]
+    before = ids[:, :-1][asked]
+    chosen, turned = encoder.is_choice[before], encoder.is_turn(before, truth)
     right = logits.argmax(-1) == truth
-    weight = weight * torch.where(chosen, 4.0, 1.0)
-    where = {"choice": chosen, "mark": encoder.is_mark[truth], "place": encoder.is_place[truth]}
+    weight = weight * torch.where(chosen, 4.0, 1.0) * torch.where(turned, _TURN_WEIGHT, 1.0)
+    where = {"choice": chosen, "turn": turned, "mark": encoder.is_mark[truth], "place": encoder.is_place[truth]}
     where["depth"] = encoder.is_depth[truth]
     where["nowhere"], where["speed"] = truth == encoder.nowhere, encoder.is_speed[truth]
     figures = {name: float(right[some].float().mean()) for name, some in where.items() if some.any()}

@@ -24,12 +24,13 @@ from workers.shapeworld.world.things import Thing
 
 #: How often each level is drawn.
 _LEVEL_SHARES = {EASY: 0.15, MEDIUM: 0.35, HARD: 0.5}
-#: How often scenes are staged for what passes behind something, relative to each other kind: it is seen nowhere else.
-_PASSING_SHARE = 2.0
+#: How often scenes are staged for a kind, relative to each other: what passes behind something is seen nowhere else,
+#: what leaves or comes late seldom.
+_STAGED = dict.fromkeys(Kind, 1.0) | {Kind.PASSES_BEHIND: 2.0, Kind.LEAVES: 2.0, Kind.APPEARS_LAST: 1.5}
 #: How often each kind is asked, relative to each other, where the scene wasn't staged for it.
 _ASKED = {
     Kind.ATTRIBUTE: 1.0, Kind.PLURAL: 1.0, Kind.RELATION: 3.0, Kind.FASTEST: 1.5, Kind.APPEARS_LAST: 1.2,
-    Kind.LEAVES: 1.0, Kind.DIRECTION: 1.5, Kind.PASSES_BEHIND: 3.0, Kind.SOUND: 0.0,
+    Kind.LEAVES: 1.5, Kind.DIRECTION: 1.5, Kind.PASSES_BEHIND: 3.0, Kind.SOUND: 0.0,
 }  # fmt: skip
 ANY_COUNT = range(1, words.THING_COUNT_MAX + 1)
 _OWN_KIND_SHARE, _ABSENT_SHARE = 0.4, 0.2
@@ -78,7 +79,7 @@ class Scenes:
         return self._made[number]
 
     def _stage(self, rng: np.random.Generator, number: int) -> Staged:
-        shares = np.asarray([_PASSING_SHARE if kind is Kind.PASSES_BEHIND else 1.0 for kind in Kind])
+        shares = np.asarray([_STAGED[kind] for kind in Kind])
         level = _drawn_level(rng, _LEVEL_SHARES)
         kind = list(Kind)[int(rng.choice(len(Kind), p=shares / shares.sum()))]
         return _staged(self._first + number, kind, level)
