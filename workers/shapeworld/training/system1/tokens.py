@@ -135,7 +135,8 @@ class Encoder:
     def is_turn(self, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
         """Of tokens and those that follow them: whether a thing is there at one moment and isn't at the other."""
         gone, come = self.is_place[before] & (after == self.nowhere), (before == self.nowhere) & self.is_place[after]
-        return gone | come
+        turned: torch.Tensor = gone | come
+        return turned
 
     def never_paired(self, ids: torch.Tensor) -> torch.Tensor:
         """(B, L, vocabulary) bool: which words would, in place of the colour or shape that stands there, make a pair
