@@ -226,13 +226,10 @@ def test_no_pair_that_training_never_shows_is_a_rival_of_what_is_said(color: str
         f" {shape} since1 right yes 2) {color} plain": {},
     }.items():
         ids = torch.tensor([coder.tokenizer(text)["input_ids"]])
-        states = torch.zeros(*ids.shape, len(coder.tokenizer), requires_grad=True)
-        says: Any = SimpleNamespace(lm_head=torch.nn.Identity())
-        model.completion_loss(says, states, ids, ids, coder).total.backward()
-        assert states.grad is not None
+        gradient, _ = _pushes(coder, ids)
         for position, word in enumerate(coder.tokenizer.convert_ids_to_tokens(ids[0])):
             if position:
-                left = states.grad[0, position - 1] == 0
+                left = gradient[0, position - 1] == 0
                 found = set(coder.tokenizer.convert_ids_to_tokens(left.nonzero()[:, 0]))
                 assert found == rivals_of.get(word.replace("Ġ", " "), set()), (text, word)
 
@@ -242,16 +239,22 @@ def test_where_a_thing_has_left_or_has_come_counts_more() -> None:
     coder = encoder()
     trace = [words.CELLS[3], words.CELLS[4], words.NOWHERE, words.NOWHERE, words.CELLS[9], words.CELLS[9]]
     ids = coder.ids(trace)[None]
-    states = torch.zeros(*ids.shape, len(coder.tokenizer), requires_grad=True)
-    says: Any = SimpleNamespace(lm_head=torch.nn.Identity())
-    found = model.completion_loss(says, states, ids, ids, coder)
-    found.total.backward()
-    assert states.grad is not None
-    pushed = -states.grad[0, :-1].gather(1, coder.ids(trace[1:])[:, None])[:, 0]
+    gradient, figures = _pushes(coder, ids)
+    pushed = -gradient[0, :-1].gather(1, coder.ids(trace[1:])[:, None])[:, 0]
     stays, left, away, come, rests = (pushed / pushed[2]).tolist()
     assert (away, rests) == pytest.approx((1, stays))
     assert (left, come) == pytest.approx((4, 4 * stays))
-    assert found.figures["turn"] == 0
+    assert figures["turn"] == 0
+
+
+def _pushes(coder: Encoder, ids: torch.Tensor) -> tuple[torch.Tensor, model.Figures]:
+    """The gradient (B, L, vocabulary) of the loss of these tokens, all words as likely, and the loss' figures."""
+    logits = torch.zeros(*ids.shape, len(coder.tokenizer), requires_grad=True)
+    says: Any = SimpleNamespace(lm_head=torch.nn.Identity())
+    found = model.completion_loss(says, logits, ids, ids, coder)
+    found.total.backward()
+    assert logits.grad is not None
+    return logits.grad, found.figures
 
 
 @pytest.mark.parametrize("gray", [False, True])

@@ -79,8 +79,7 @@ class _Attention(torch.autograd.Function):
         of_query, of_key, of_value = found
         of_query[:, :begin] = 0
         # The last stretch first: it sees all keys, and so begins their sums.
-        for number in reversed(range(len(context.stretches))):
-            (at, end), (weights, share) = context.stretches[number], kept[2 * number : 2 * number + 2]
+        for (at, end), weights, share in reversed([*zip(context.stretches, kept[::2], kept[1::2], strict=True)]):
             some = slice(at - begin, end - begin)
             shared = gradient[:, some] * share
             scores = torch.bmm(shared, value[:, :end].transpose(1, 2)).sub_(mean[:, some] * share).mul_(weights)
