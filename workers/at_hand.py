@@ -36,7 +36,7 @@ def video(container: Container, version: ObjectVersion, model_digest: str) -> Pa
         folder = process.kept_scratch(container.settings.worker)
         try:
             container.store.download(version, Path(folder.name) / process.SCRATCH_VIDEO)
-        except BaseException:
+        except BaseException:  # interrupted counts too: nobody would remove a part of a video
             folder.cleanup()
             raise
         _held = _Held(version, folder, model_digest)
