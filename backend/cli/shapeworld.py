@@ -85,6 +85,27 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    ledgers: Annotated[list[Path], typer.Argument(help="What evaluate --ledger wrote, one of each training.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Several trainings side by side: each figure on the clips that all of them were measured on, and their median."""
+    from backend.cli.output import print_table
+    from workers.shapeworld.evaluation import trainings
+
+    found = trainings.compare(ledgers)
+    if as_json:
+        print(json.dumps(found.to_json()))
+        return
+    rows = [
+        (" ".join(path), f"{row.median:.3f}", *(f"{value:.3f}" for value in row.values), row.clips)
+        for path, row in found.rows.items()
+    ]
+    print_table(("figure", "median", *(ledger.stem for ledger in ledgers), "of"), rows)
+    print(f"{found.clips} clips that all were measured on; {found.left_out} of some only are left out")
+
+
+@app.command()
 def calibrate(
     seeds: Annotated[str, typer.Option(help="A:B of validation clips to fit by, one of every kind for each.")],
     check: Annotated[str, typer.Option(help="A:B of other validation clips to measure the fit by.")],
@@ -134,34 +155,21 @@ def _with_checkpoints(profile: ModelProfile, assignments: list[str]) -> ModelPro
     return profile
 
 
-def _print_table(figures: dict[str, Any]) -> None:
+def _print_table(found: dict[str, Any]) -> None:
     """A row for each figure: over all clips with its interval, then the value at each level."""
     from rich.console import Console
 
     from backend.cli.output import table
+    from workers.shapeworld.evaluation.figures import flat
 
-    levels: dict[str, Any] = figures["levels"]
-    rows = []
+    levels = {level: flat(node) for level, node in found["levels"].items()}
 
     def value(figure: dict[str, Any] | None) -> str:
         return "" if figure is None or figure["value"] is None else f"{figure['value']:.3f}"
 
-    def collect(path: tuple[str, ...], node: dict[str, Any]) -> None:
-        if set(node) == {"value", "low", "high", "n"}:
-            interval = "" if node["value"] is None else f"{node['low']:.3f} to {node['high']:.3f}"
-            each = (value(_at(levels[level], path)) for level in levels)
-            rows.append((" ".join(path), value(node), interval, node["n"], *each))
-            return
-        for key, child in node.items():
-            collect((*path, key), child)
-
-    collect((), {key: value for key, value in figures.items() if key not in ("n", "levels")})
+    rows = []
+    for path, figure in flat(found).items():
+        interval = "" if figure["value"] is None else f"{figure['low']:.3f} to {figure['high']:.3f}"
+        each = (value(level.get(path)) for level in levels.values())
+        rows.append((" ".join(path), value(figure), interval, figure["n"], *each))
     Console(highlight=False).print(table(("figure", "all", "95% interval", "of", *levels), rows))
-
-
-def _at(node: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any] | None:
-    for key in path:
-        if key not in node:
-            return None
-        node = node[key]
-    return node

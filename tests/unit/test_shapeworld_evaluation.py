@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from backend.domain.errors import BadInput
-from workers.shapeworld.evaluation import campaign
+from workers.shapeworld.evaluation import campaign, trainings
 from workers.shapeworld.evaluation.figures import figures
+from workers.shapeworld.evaluation.ledger import Ledger, read_ledger
 from workers.shapeworld.evaluation.scores import Case, ClipScore, Part
 from workers.shapeworld.world.queries import Kind
 from workers.shapeworld.world.splits import SEEDS, Split
@@ -99,29 +100,81 @@ def test_unknown_kinds_and_levels_are_refused_with_what_there_is() -> None:
 
 def test_what_a_ledger_has_is_not_measured_again(tmp_path: Path) -> None:
     path = tmp_path / "runs" / "ledger.jsonl"
-    book = campaign.Ledger(path, "abc")
+    book = Ledger(path, "abc")
     first, second = clip(seed=1), clip(Kind.ABSENT, seed=2, **ABSENT)
     book.add(first)
     book.add(second)
-    assert campaign.Ledger(path, "abc").scores == {first.case: first, second.case: second}
+    assert Ledger(path, "abc").scores == {first.case: first, second.case: second}
 
 
 def test_a_ledger_of_other_models_is_refused(tmp_path: Path) -> None:
-    campaign.Ledger(tmp_path / "l", "abc").add(clip())
+    Ledger(tmp_path / "l", "abc").add(clip())
     with pytest.raises(BadInput, match="scores of other models"):
-        campaign.Ledger(tmp_path / "l", "def")
+        Ledger(tmp_path / "l", "def")
     with pytest.raises(BadInput, match="or parts"):
-        campaign.Ledger(tmp_path / "l", "abc", [Part.SEGMENTER])
+        Ledger(tmp_path / "l", "abc", [Part.SEGMENTER])
 
 
 def test_a_line_cut_off_by_a_kill_is_measured_again(tmp_path: Path) -> None:
     path = tmp_path / "l"
-    book = campaign.Ledger(path, "abc")
+    book = Ledger(path, "abc")
     first, second = clip(seed=1), clip(seed=2)
     book.add(first)
     book.add(second)
     path.write_text(path.read_text()[:-20])
-    again = campaign.Ledger(path, "abc")
+    again = Ledger(path, "abc")
     assert again.scores == {first.case: first}
     again.add(second)
-    assert set(campaign.Ledger(path, "abc").scores) == {first.case, second.case}
+    assert set(Ledger(path, "abc").scores) == {first.case, second.case}
+
+
+def ledger(path: Path, digest: str, scores: list[ClipScore], parts: tuple[Part, ...] = tuple(Part)) -> Path:
+    book = Ledger(path, digest, parts)
+    for score in scores:
+        book.add(score)
+    return path
+
+
+def test_trainings_are_compared_on_the_clips_that_all_were_measured_on(tmp_path: Path) -> None:
+    def training(name: str, right: list[int], keyframes: int, seeds: int = 4) -> Path:
+        scores = [
+            clip(seed=seed, described=seed in right, keyframes_visible=(True,) * keyframes) for seed in range(seeds)
+        ]
+        return ledger(tmp_path / name, name, scores)
+
+    found = trainings.compare(
+        [training("one", [0, 1, 2, 3], 2), training("two", [0], 3, seeds=6), training("three", [1, 2, 3], 2, seeds=5)]
+    )
+    assert (found.clips, found.left_out) == (4, 2)
+    described = found.rows["system1", "description", "attribute"]
+    assert (described.values, described.median, described.clips) == ((1.0, 0.25, 0.75), 0.75, "4")
+    assert found.rows["system1", "keyframes_visible"].clips == "8 to 12"
+    assert found.to_json()["figures"]["system1 description attribute"] == {
+        "median": 0.75, "values": (1.0, 0.25, 0.75), "n": (4, 4, 4),
+    }  # fmt: skip
+
+
+def test_figures_of_no_clips_are_not_compared(tmp_path: Path) -> None:
+    unrun = {"pipeline_j": None, "pipeline_f": None, "seconds": None}
+    found = trainings.compare([ledger(tmp_path / name, name, [clip(**unrun)]) for name in "ab"])
+    assert ("system1", "format") in found.rows
+    assert not any(path[0] == "pipeline" for path in found.rows)
+
+
+def test_ledgers_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
+    first = ledger(tmp_path / "first", "a", [clip()])
+    with pytest.raises(BadInput, match="same models"):
+        trainings.compare([first, ledger(tmp_path / "again", "a", [clip(seed=1)])])
+    with pytest.raises(BadInput, match=r"part is of system1, and .*first of "):
+        trainings.compare([first, ledger(tmp_path / "part", "b", [clip()], (Part.SYSTEM1,))])
+    with pytest.raises(BadInput, match="no clip was measured of all"):
+        trainings.compare([first, ledger(tmp_path / "others", "b", [clip(seed=1)])])
+
+
+@pytest.mark.parametrize("text", ["", "abc no-such-part\n", 'abc system1\n{"case": {}}\n'])
+def test_what_is_no_ledger_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "l").write_text(text)
+    with pytest.raises(BadInput, match="is no ledger"):
+        read_ledger(tmp_path / "l")
+    with pytest.raises(BadInput, match="there is no ledger"):
+        read_ledger(tmp_path / "missing")

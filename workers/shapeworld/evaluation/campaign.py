@@ -16,6 +16,7 @@ from backend.domain.errors import BadInput
 from backend.profiles import ModelProfile
 from backend.settings import PipelineSettings
 from workers.pipeline.omni import OmniPipeline, load_pipeline
+from workers.shapeworld.evaluation.ledger import Ledger
 from workers.shapeworld.evaluation.score import score
 from workers.shapeworld.evaluation.scores import Case, ClipScore, Part
 from workers.shapeworld.world.levels import LEVELS
@@ -76,32 +77,6 @@ def cases(
     """One clip of every kind for each seed; its level goes round with the seed, so that as many seeds in a row as there
     are levels have one clip of each."""
     return [Case(seed, kind, levels[seed % len(levels)]) for seed in seeds for kind in kinds]
-
-
-class Ledger:
-    """The scores of a campaign in a file, a line each. What it has is not measured again; scores of other models, or of
-    other parts, are refused."""
-
-    def __init__(self, path: Path | None, digest: str, parts: Iterable[Part] = tuple(Part)) -> None:
-        self._path = path
-        self.scores: dict[Case, ClipScore] = {}
-        if path is None:
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # What a kill left of a line has no end and is dropped.
-        lines = [line for line in path.read_text().splitlines(True) if line[-1] == "\n"] if path.exists() else []
-        head = " ".join([digest, *sorted(parts)])
-        lines = lines or [f"{head}\n"]
-        if lines[0].strip() != head:
-            raise BadInput(f"{path} holds scores of other models or parts ({lines[0].strip()}; asked for: {head})")
-        path.write_text("".join(lines))
-        self.scores = {one.case: one for one in map(ClipScore.from_line, lines[1:])}
-
-    def add(self, found: ClipScore) -> None:
-        self.scores[found.case] = found
-        if self._path is not None:
-            with self._path.open("a") as file:
-                file.write(found.to_line() + "\n")
 
 
 def run(

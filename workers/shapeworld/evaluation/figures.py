@@ -1,7 +1,7 @@
 """Figures of many clips: means and shares with 95% intervals, over all clips and for each level."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from workers.evaluation.intervals import Figure, mean, share
@@ -16,6 +16,19 @@ def figures(scores: Sequence[ClipScore]) -> dict[str, Any]:
     levels = [level for level in LEVELS if level in present]
     by_level = {level: _figures([s for s in scores if s.case.level == level]) for level in levels}
     return _figures(scores) | {"levels": by_level}
+
+
+def flat(figures: dict[str, Any]) -> dict[tuple[str, ...], dict[str, Any]]:
+    """The figures over all levels by their path, as ("system1", "format")."""
+    return dict(_leaves((), {key: node for key, node in figures.items() if key not in ("n", "levels")}))
+
+
+def _leaves(path: tuple[str, ...], node: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    if set(node) == set(Figure.__dataclass_fields__):
+        yield path, node
+        return
+    for key, child in node.items():
+        yield from _leaves((*path, key), child)
 
 
 def _figures(scores: Sequence[ClipScore]) -> dict[str, Any]:
