@@ -157,9 +157,7 @@ def _with_checkpoints(profile: ModelProfile, assignments: list[str]) -> ModelPro
 
 def _print_table(found: dict[str, Any]) -> None:
     """A row for each figure: over all clips with its interval, then the value at each level."""
-    from rich.console import Console
-
-    from backend.cli.output import table
+    from backend.cli.output import print_table
     from workers.shapeworld.evaluation.figures import flat
 
     levels = {level: flat(node) for level, node in found["levels"].items()}
@@ -172,4 +170,4 @@ def _print_table(found: dict[str, Any]) -> None:
         interval = "" if figure["value"] is None else f"{figure['low']:.3f} to {figure['high']:.3f}"
         each = (value(level.get(path)) for level in levels.values())
         rows.append((" ".join(path), value(figure), interval, figure["n"], *each))
-    Console(highlight=False).print(table(("figure", "all", "95% interval", "of", *levels), rows))
+    print_table(("figure", "all", "95% interval", "of", *levels), rows)

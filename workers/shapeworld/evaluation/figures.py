@@ -14,8 +14,8 @@ def figures(scores: Sequence[ClipScore]) -> dict[str, Any]:
     """Everything with its interval, and the same again under "levels"."""
     present = {score.case.level for score in scores}
     levels = [level for level in LEVELS if level in present]
-    by_level = {level: _figures([s for s in scores if s.case.level == level]) for level in levels}
-    return _figures(scores) | {"levels": by_level}
+    by_level = {level: overall([s for s in scores if s.case.level == level]) for level in levels}
+    return overall(scores) | {"levels": by_level}
 
 
 def flat(figures: dict[str, Any]) -> dict[tuple[str, ...], dict[str, Any]]:
@@ -31,8 +31,8 @@ def _leaves(path: tuple[str, ...], node: dict[str, Any]) -> Iterator[tuple[tuple
         yield from _leaves((*path, key), child)
 
 
-def _figures(scores: Sequence[ClipScore]) -> dict[str, Any]:
-    """A model that wasn't measured has figures of no clips."""
+def overall(scores: Sequence[ClipScore]) -> dict[str, Any]:
+    """Over all clips alone. A model that wasn't measured has figures of no clips."""
     run = [s for s in scores if s.seconds is not None]
     looked = [s for s in scores if s.well_formed is not None]
     jf = _grouped(run, lambda s: s.case.kind, lambda s: _mean_of(s.pipeline_j, s.pipeline_f))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.domain.errors import BadInput
-from workers.shapeworld.evaluation.figures import figures, flat
+from workers.shapeworld.evaluation.figures import flat, overall
 from workers.shapeworld.evaluation.ledger import read_ledger
 
 
@@ -32,7 +32,7 @@ class Row:
 class Comparison:
     """Figures on the `clips` clips that all trainings were measured on; `left_out` were measured of some of them only.
     Rows by their path in the figures of one model, as ("system1", "format"); each with the trainings in the order
-    given."""
+    given. What any of them has of no clip has no row."""
 
     clips: int
     left_out: int
@@ -58,7 +58,7 @@ def compare(ledgers: Sequence[Path]) -> Comparison:
     shared = [case for case in known[0] if all(case in scores for scores in known)]
     if not shared:
         raise BadInput(f"no clip was measured of all of {', '.join(map(str, ledgers))}")
-    found = [flat(figures([scores[case] for case in shared])) for scores in known]
+    found = [flat(overall([scores[case] for case in shared])) for scores in known]
     rows = {
         path: Row(tuple(one[path]["value"] for one in found), tuple(one[path]["n"] for one in found))
         for path in found[0]
