@@ -18,8 +18,13 @@ def has_bfloat16(device: str) -> bool:
 
 
 def autocast(device: str) -> AbstractContextManager[Any]:
-    """bfloat16 where the device has it, else float32 as it is."""
-    return torch.autocast(device, torch.bfloat16, enabled=has_bfloat16(device))
+    """bfloat16 where the device has it, else float32 as it is.
+
+    torch's cache of converted weights is one for all threads: lanes would share each other's, or not, as chance has
+    it, and add a weight's gradients up now in bfloat16, now in float32. Without it, always in float32, for some 5 % of
+    a step (`benchmarks.training_precision`).
+    """
+    return torch.autocast(device, torch.bfloat16, enabled=has_bfloat16(device), cache_enabled=False)
 
 
 class Muon(torch.optim.Muon):
