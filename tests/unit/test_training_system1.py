@@ -200,6 +200,42 @@ def test_of_a_given_list_what_follows_from_it_is_learned() -> None:
     assert torch.equal(ids[labels != pictures.NOT_THERE], labels[labels != pictures.NOT_THERE])
 
 
+@pytest.mark.parametrize("kind", [Kind.RELATION, Kind.PASSES_BEHIND])
+def test_with_what_a_list_begins_is_learned_from_the_question(kind: Kind) -> None:
+    """Of a given list, too: the looks that the question names of what others are set against, and no other looks."""
+    coder = encoder()
+    sample = next(
+        sample
+        for sample in samples()
+        if sample.question.query.kind is kind
+        and words.anchors_of(sample.question, sample.sightings)
+        and len(sample.sightings) > 1
+    )
+    _, labels = coder.given((Turn(sample.question.text, sample.completion),))
+    learned = coder.tokenizer.decode(labels[0][labels[0] != pictures.NOT_THERE]).split(chosen(sample.completion))[0]
+    look = sample.question.query.look
+    assert look is not None
+    named = [word for word in (look.color, look.texture, look.shape) if word]
+    assert named
+    assert learned.split()[: len(named)] == named
+    looks = {word.strip() for word in (*words.COLOR_WORDS, *words.SHAPE_WORDS, *words.TEXTURE_WORDS)}
+    assert not looks & set(learned.split()[len(named) :])
+
+
+def test_with_what_a_list_begins_counts_more_where_others_are_set_against_it() -> None:
+    """By the gradient of the loss at each look, all of them equally unsure."""
+    coder = encoder()
+    for relation, times in ((" beside left up", 4), (words.BEHIND, 4), ("", 1)):
+        text = f" 1) red plain circle @1.1 no 2) green striped star @2.2{relation} no"
+        ids = torch.tensor([coder.tokenizer(text)["input_ids"]])
+        gradient, _ = _pushes(coder, ids)
+        pushed = (-gradient[0, :-1].gather(1, ids[0, 1:, None])[:, 0]).tolist()
+        told = dict(zip(coder.tokenizer.convert_ids_to_tokens(ids[0, 1:]), pushed, strict=True))
+        told = {word.replace("Ġ", " ").strip(): push for word, push in told.items()}
+        first, second = ([told[word] for word in of] for of in (("red", "plain"), ("green", "striped")))
+        assert first == pytest.approx([times * push for push in second])
+
+
 def test_a_near_place_costs_less_than_a_far_one_and_a_wrong_colour_is_wrong() -> None:
     coder = encoder()
     here, beside, below, far = (coder.cells[words.cell(place)] for place in ((5, 3), (6, 3), (5, 4), (6, 5)))

@@ -104,6 +104,8 @@ class Encoder:
         self.is_number[self.ids(words.NUMBERS)] = True
         self.is_speed[speeds] = True
         self.is_depth[self.ids(words.DEPTHS)] = True
+        self.is_beside = torch.zeros_like(self.is_depth)
+        self.is_beside[self.ids((words.BESIDE,))] = True
         # Of each token the look it names, alike for one thing and several; -1 for all others.
         self._look = torch.full((size,), -1, device=device)
         looks = (*words.COLOR_WORDS, *words.SHAPE_WORDS, *words.TEXTURE_WORDS)
@@ -131,6 +133,13 @@ class Encoder:
         listed = (look >= 0) & answered & (after != self._heard)
         same = look[:, :, None] == look.where(asks, -2)[:, None]
         return listed, listed & same.any(-1)
+
+    def opens(self, ids: torch.Tensor) -> torch.Tensor:
+        """(B, L) bool: the looks of the list's first thing, where that is what the others are set against. Of all the
+        things that a list could begin with the question alone says which."""
+        against = (self.is_beside[ids] | self.is_depth[ids]).any(1, keepdim=True)
+        number = self.is_number[ids]
+        return (self._look[ids] >= 0) & (number.cumsum(1) == 1) & against
 
     def is_turn(self, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
         """Of tokens and those that follow them: whether a thing is there at one moment and isn't at the other."""
@@ -227,13 +236,14 @@ class Encoder:
         return self._stack(rows)
 
     def given(self, turns: tuple[Turn, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, L) ids and labels of turns without a clip; learned is what follows from the list: of each thing since
-        when it is there, how fast and which way it goes, what it is likely to be behind, its mark; the choice and what
-        comes after it."""
+        """(B, L) ids and labels of turns without a clip; learned is what follows from the question: with which look the
+        list begins; and from the list: of each thing since when it is there, how fast and which way it goes, what it is
+        likely to be behind, its mark; the choice and what comes after it."""
         rows = [(self.prompt(turn.question, 0, 0), self._completion(turn.completion)) for turn in turns]
         ids, labels = self._stack(rows)
         chosen = self.is_choice[ids].cumsum(1) - self.is_choice[ids].long() > 0
-        return ids, labels.where(chosen | self._follows[ids], NOT_THERE)
+        _, named = self.named(ids)
+        return ids, labels.where(chosen | self._follows[ids] | self.opens(ids) & named, NOT_THERE)
 
     def _stack(self, rows: list[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Rows of a prompt and a completion, padded on the right."""
