@@ -139,7 +139,8 @@ class Encoder:
         things that a list could begin with the question alone says which."""
         against = (self.is_beside[ids] | self.is_depth[ids]).any(1, keepdim=True)
         number = self.is_number[ids]
-        return (self._look[ids] >= 0) & (number.cumsum(1) == 1) & against
+        opening: torch.Tensor = (self._look[ids] >= 0) & (number.cumsum(1) == 1) & against
+        return opening
 
     def is_turn(self, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
         """Of tokens and those that follow them: whether a thing is there at one moment and isn't at the other."""
