@@ -104,8 +104,9 @@ class Encoder:
         self.is_number[self.ids(words.NUMBERS)] = True
         self.is_speed[speeds] = True
         self.is_depth[self.ids(words.DEPTHS)] = True
-        self.is_beside = torch.zeros_like(self.is_depth)
-        self.is_beside[self.ids((words.BESIDE,))] = True
+        # What sets a thing against the first.
+        self._against = self.is_depth.clone()
+        self._against[self.ids((words.BESIDE,))] = True
         # Of each token the look it names, alike for one thing and several; -1 for all others.
         self._look = torch.full((size,), -1, device=device)
         looks = (*words.COLOR_WORDS, *words.SHAPE_WORDS, *words.TEXTURE_WORDS)
@@ -137,9 +138,8 @@ class Encoder:
     def opens(self, ids: torch.Tensor) -> torch.Tensor:
         """(B, L) bool: the looks of the list's first thing, where that is what the others are set against. Of all the
         things that a list could begin with the question alone says which."""
-        against = (self.is_beside[ids] | self.is_depth[ids]).any(1, keepdim=True)
-        number = self.is_number[ids]
-        opening: torch.Tensor = (self._look[ids] >= 0) & (number.cumsum(1) == 1) & against
+        first = self.is_number[ids].cumsum(1) == 1
+        opening: torch.Tensor = (self._look[ids] >= 0) & first & self._against[ids].any(1, keepdim=True)
         return opening
 
     def is_turn(self, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
