@@ -181,6 +181,56 @@ def test_a_step_and_its_lists_are_crossed_as_often_as_the_phase_says() -> None:
     assert not all(" from " in asked for asked in others)
 
 
+def test_a_list_in_which_a_thing_stands_twice_still_leads_to_what_is_meant() -> None:
+    """As lists that a model writes do, which has seen a thing twice and another not at all."""
+    rng, changed = np.random.default_rng(0), 0
+    for sample in samples():
+        other = scenes.doubled(rng, sample)
+        kept = {*sample.question.targets, *words.anchors_of(sample.question, sample.sightings)}
+        if len(sample.sightings) < len(kept) + 2:
+            assert other == sample
+            continue
+        changed += 1
+        lines, listed = _lines(sample), _lines(other)
+        assert len(listed) == len(lines)
+        assert set(listed) < set(lines)
+        assert len(set(listed)) == len(lines) - 1
+        order = words.in_order(sample.question, sample.sightings)
+        assert {lines[order.index(index)] for index in kept} <= set(listed)
+        assert other.completion.split(words.END)[1] == sample.completion.split(words.END)[1]
+        if sample.question.targets and sample.question.query.kind is not Kind.PLURAL:
+            meant = lines[order.index(sample.question.targets[0])]
+            assert listed[words.NUMBERS.index(chosen(other.completion))] == meant
+    assert changed > 100
+
+
+def _lines(sample: scenes.Sample) -> list[str]:
+    """What the list says of each thing, without its number and its mark."""
+    said = sample.completion.split(words.CHOICE)[0].split(")")[1:]
+    return [line.rstrip(" 123456").removesuffix(" no").removesuffix(" yes") for line in said]
+
+
+def test_late_scenes_are_harder_and_no_others_of_the_training() -> None:
+    late = scenes.LateScenes(0)
+    first, last = late._first, late._first + late.count
+    for other in (SCENES, scenes.CrossedScenes(0)):
+        assert other._first + other.count * scenes._CROSSED_TRIES <= first
+    assert last <= scenes.Scenes(1, 1)._first
+    hard = [np.mean([one[number].scene.level == "hard" for number in range(60)]) for one in (late, SCENES)]
+    assert hard[0] > hard[1]
+
+
+def test_a_phase_may_have_late_scenes_and_lists_with_a_thing_twice() -> None:
+    source = System1Source(0)
+    twice = Phase("p", 1, 1e-3, options={"stream": 9, "readings": 12, "late": 1, "doubled_readings": 1})
+    turns = source._readings(np.random.default_rng(0), twice)
+    listed = [turn.completion.split(words.CHOICE)[0].split(")")[1:] for turn in turns]
+    looks = [[line.split("@")[0].split(" -")[0] for line in lines] for lines in listed]
+    assert any(len(set(some)) < len(some) for some in looks)
+    assert source._late._made
+    assert not source._scenes._made
+
+
 def test_twins_are_told_apart_by_their_textures_alone() -> None:
     rng, named = np.random.default_rng(0), 0
     for number in range(60):

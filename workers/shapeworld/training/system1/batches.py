@@ -6,7 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.shapeworld.training.system1 import pictures, sightings, words
-from workers.shapeworld.training.system1.scenes import CrossedScenes, Sample, Scenes, ask_about, draw_sample, mirrored
+from workers.shapeworld.training.system1.scenes import (
+    CrossedScenes,
+    LateScenes,
+    Sample,
+    Scenes,
+    ask_about,
+    doubled,
+    draw_sample,
+    mirrored,
+)
 from workers.shapeworld.training.trainee import Phase, Source
 from workers.shapeworld.world.queries import Kind
 from workers.shapeworld.world.scene import Sound
@@ -85,14 +94,15 @@ class Batch:
 class System1Source(Source):
     def __init__(self, training_seed: int) -> None:
         self._seed, self._scenes = training_seed, Scenes(training_seed, SCENE_COUNT)
-        self._crossed = CrossedScenes(training_seed)
+        self._crossed, self._late = CrossedScenes(training_seed), LateScenes(training_seed)
 
     def batch(self, phase: Phase, step: int) -> Batch:
         """With phase option "clips" that many whole clips of at most "things_max" things, in a share "crowded" of the
         steps of many; without, "of_one" pieces of each of "scenes". "readings": questions about given lists;
         "listen_every": in which steps there is sound with the clips, or alone; "drill": short sounds besides;
         "crossed", "crossed_readings": in which shares of the steps, and of the given lists, two things go opposite
-        ways and one way is asked for; "gray": how many pieces are shown without their colours, too."""
+        ways and one way is asked for; "gray": how many pieces are shown without their colours, too; "late": all other
+        clips and lists are of `LateScenes`; "doubled_readings": in which share of given lists a thing stands twice."""
         rng = np.random.default_rng([self._seed, int(phase.option("stream")), step])
         every = int(phase.option("listen_every"))
         listen = every > 0 and step % every == 0
@@ -109,7 +119,7 @@ class System1Source(Source):
         many things, so that their completions are about as long."""
         samples, pieces = list[Sample](), list[pictures.Pieces]()
         counts, size = range(1, int(phase.option("things_max", words.THING_COUNT_MAX)) + 1), None
-        scenes, kind = self._scenes, None
+        scenes, kind = self._plain(phase), None
         if not listen and rng.random() < phase.option("crossed"):
             scenes, kind = self._crossed, Kind.DIRECTION
         if rng.random() < phase.option("crowded"):
@@ -138,9 +148,14 @@ class System1Source(Source):
         def draw() -> Sample:
             if rng.random() < crossed:
                 return draw_sample(rng, self._crossed, kind=Kind.DIRECTION)
-            return draw_sample(rng, self._scenes, bool(rng.random() < 0.1))
+            sample = draw_sample(rng, self._plain(phase), bool(rng.random() < 0.1))
+            mistaken = phase.option("doubled_readings")
+            return doubled(rng, sample) if mistaken and rng.random() < mistaken else sample
 
         return tuple(_turn(draw()) for _ in range(count))
+
+    def _plain(self, phase: Phase) -> Scenes:
+        return self._late if phase.option("late") else self._scenes
 
     def _piece(self, rng: np.random.Generator, size: tuple[int, int], count: int) -> pictures.Pieces:
         scene = self._scenes.draw(rng, size).scene

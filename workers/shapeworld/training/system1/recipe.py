@@ -6,6 +6,8 @@ It begins with System 2's eyes, as both of the paper's systems begin as one Qwen
   choose from given lists; they share the words' embeddings alone.
 - `few`, `whole`: whole clips, first with one or two things, then with any number; given lists besides. Heads of the
   third layer are taught to look where the list speaks of.
+- `late`: more of the hard level, of crowds, of what passes behind; and given lists in which a thing stands
+  twice, as in lists that the model writes itself.
 """
 
 from pathlib import Path
@@ -40,6 +42,14 @@ PHASES = (
         options={
             "stream": 3, "clips": 16, "readings": 16, "listen_every": 10, "drill": 8, "vision": 2, "match": 1,
             "point": 1, "gray": 32, "crowded": 0.25, "crossed": 0.12, "crossed_readings": 0.12,
+        },
+    ),
+    Phase(
+        "late", 800, 1e-3, warmup=20, decay=1,
+        options={
+            "stream": 4, "clips": 16, "readings": 16, "listen_every": 10, "drill": 8, "vision": 2, "match": 1,
+            "point": 1, "gray": 32, "crowded": 0.4, "crossed": 0.1, "crossed_readings": 0.1, "late": 1,
+            "doubled_readings": 0.3,
         },
     ),
 )  # fmt: skip

@@ -27,6 +27,10 @@ _LEVEL_SHARES = {EASY: 0.15, MEDIUM: 0.35, HARD: 0.5}
 #: How often scenes are staged for a kind, relative to each other: what passes behind something is seen nowhere else,
 #: what leaves or comes late seldom.
 _STAGED = dict.fromkeys(Kind, 1.0) | {Kind.PASSES_BEHIND: 2.0, Kind.LEAVES: 2.0, Kind.APPEARS_LAST: 1.5}
+#: The same of hard scenes, with which a training ends: on the easy level hardly anything is wrong by then.
+_LATE_LEVEL_SHARES = {EASY: 0.1, MEDIUM: 0.25, HARD: 0.65}
+_LATE_STAGED = dict.fromkeys(Kind, 1.0) | {Kind.PASSES_BEHIND: 2.5, Kind.LEAVES: 1.5, Kind.APPEARS_LAST: 1.2}
+_LATE_COUNT = 4_000
 #: How often each kind is asked, relative to each other, where the scene wasn't staged for it.
 _ASKED = {
     Kind.ATTRIBUTE: 1.0, Kind.PLURAL: 1.0, Kind.RELATION: 3.0, Kind.FASTEST: 1.5, Kind.APPEARS_LAST: 1.2,
@@ -69,8 +73,13 @@ class Sample:
 class Scenes:
     """`count` scenes by number, made when they are first asked for."""
 
+    #: How far behind the first seed of the training theirs begin; how often each level and kind is drawn.
+    _apart = 0
+    _levels: Mapping[Level, float] = _LEVEL_SHARES
+    _kinds: Mapping[Kind, float] = _STAGED
+
     def __init__(self, training_seed: int, count: int) -> None:
-        self.count, self._first = count, _first_seed(training_seed)
+        self.count, self._first = count, _first_seed(training_seed) + self._apart
         self._made: dict[int, Staged] = {}
 
     def __getitem__(self, number: int) -> Staged:
@@ -79,8 +88,8 @@ class Scenes:
         return self._made[number]
 
     def _stage(self, rng: np.random.Generator, number: int) -> Staged:
-        shares = np.asarray([_STAGED[kind] for kind in Kind])
-        level = _drawn_level(rng, _LEVEL_SHARES)
+        shares = np.asarray([self._kinds[kind] for kind in Kind])
+        level = _drawn_level(rng, self._levels)
         kind = list(Kind)[int(rng.choice(len(Kind), p=shares / shares.sum()))]
         return _staged(self._first + number, kind, level)
 
@@ -97,16 +106,26 @@ class CrossedScenes(Scenes):
     """Scenes in which one thing goes one way and another the opposite: that only the order of two words says which is
     meant isn't learned from scenes in which a single thing goes anywhere."""
 
+    _apart = 500_000
+
     def __init__(self, training_seed: int) -> None:
         super().__init__(training_seed, _CROSSED_COUNT)
-        # Behind all others of this training.
-        self._first += 500_000
 
     def _stage(self, rng: np.random.Generator, number: int) -> Staged:
         level = _drawn_level(rng, _CROSSED_SHARES)
         first = self._first + number * _CROSSED_TRIES
         tried = (_staged(first + again, Kind.DIRECTION, level) for again in range(_CROSSED_TRIES))
         return next((staged for staged in tried if is_crossed(staged)), _staged(first, Kind.DIRECTION, level))
+
+
+class LateScenes(Scenes):
+    """Scenes for the end of a training: more of what is still wrong by then."""
+
+    _apart = 600_000
+    _levels, _kinds = _LATE_LEVEL_SHARES, _LATE_STAGED
+
+    def __init__(self, training_seed: int) -> None:
+        super().__init__(training_seed, _LATE_COUNT)
 
 
 def is_crossed(staged: Staged) -> bool:
@@ -197,9 +216,32 @@ def complete(staged: Staged, question: Question) -> Sample:
     heard = None
     if question.query.kind is Kind.SOUND:
         heard = words.SILENCE if scene.sound is None else scene.sound.shape
-    time_s = sightings.sampled_times(scene)
-    moments = sightings.keyframes(seen, question.targets, time_s, MOMENTS) if question.targets else ()
-    return Sample(staged, question, found, heard, words.say(question, found, moments, heard))
+    return Sample(staged, question, found, heard, words.say(question, found, _moments(staged, question), heard))
+
+
+def _moments(staged: Staged, question: Question) -> tuple[int, ...]:
+    if not question.targets:
+        return ()
+    return sightings.keyframes(staged.seen, question.targets, sightings.sampled_times(staged.scene), MOMENTS)
+
+
+def doubled(rng: np.random.Generator, sample: Sample) -> Sample:
+    """The sample with one thing listed twice and another left out, neither meant nor what others are set against; as it
+    is where there are no two such things. So are lists that a model writes mistaken, and the rest of them still says
+    which thing is meant."""
+    question, found = sample.question, sample.sightings
+    kept = {*question.targets, *words.anchors_of(question, found)}
+    others = [index for index in range(len(found)) if index not in kept]
+    if len(others) < 2:
+        return sample
+    lost, twice = rng.choice(others, 2, replace=False).tolist()
+    hidden = [list(thing.hidden_by) for thing in found]
+    for shares in hidden:
+        shares[lost] = shares[twice]
+    listed = [replace(thing, hidden_by=tuple(shares)) for thing, shares in zip(found, hidden, strict=True)]
+    listed[lost] = listed[twice]
+    said = words.say(question, listed, _moments(sample.staged, question), sample.heard)
+    return replace(sample, sightings=tuple(listed), completion=said)
 
 
 def mirrored(staged: Staged) -> Staged:
